@@ -1,0 +1,1 @@
+//! Futures, executors, retry and limits

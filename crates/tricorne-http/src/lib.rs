@@ -1,0 +1,1 @@
+//! One HTTP client: pools, limits, time-outs, retries

@@ -1,0 +1,1 @@
+//! URLs or files in, a clean data set out: plan, runner, journal, shards

@@ -1,0 +1,1 @@
+//! Primitives that work from blocking threads and from async code alike

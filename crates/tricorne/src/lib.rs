@@ -1,0 +1,1 @@
+//! The tricorne command, and re-exports for Rust users
