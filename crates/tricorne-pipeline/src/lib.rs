@@ -1,1 +1,7 @@
 //! URLs or files in, a clean data set out: plan, runner, journal, shards
+
+pub mod error;
+pub mod files;
+mod journal;
+pub mod record;
+pub mod sink;

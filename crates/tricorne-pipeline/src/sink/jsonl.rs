@@ -1,0 +1,114 @@
+//! Shards as JSON lines: one object a row, the columns in order, `null` where there is no value.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Cell, Column, HashingFile, Rows, ShardWriter, SinkSpec, Written, hex, unhex};
+use crate::error::RunError;
+use crate::files::{File, FileReader};
+use crate::record::Row;
+
+pub(super) struct JsonlShard {
+    columns: Vec<Column>,
+    out: HashingFile,
+    path: PathBuf,
+    line: Vec<u8>,
+    rows: u64,
+}
+
+impl JsonlShard {
+    pub(super) fn new(spec: &SinkSpec, out: HashingFile, path: &Path) -> Self {
+        JsonlShard { columns: spec.columns.clone(), out, path: path.to_path_buf(), line: Vec::new(), rows: 0 }
+    }
+}
+
+impl ShardWriter for JsonlShard {
+    fn write(&mut self, row: &Row) -> Result<(), RunError> {
+        let line = &mut self.line;
+        line.clear();
+        for (n, column) in self.columns.iter().enumerate() {
+            line.push(if n == 0 { b'{' } else { b',' });
+            json(line, &column.name());
+            line.push(b':');
+            match column.cell(row) {
+                // Already JSON: nested as it is, not quoted once more.
+                Cell::Text(Some(object)) if *column == Column::Extra => line.extend_from_slice(object.as_bytes()),
+                Cell::Text(value) => json(line, &value),
+                Cell::Int(value) => json(line, &value),
+                Cell::Float(value) => json(line, &value),
+                Cell::Hex(digest) => json(line, &hex(digest)),
+            }
+        }
+        line.extend_from_slice(b"}\n");
+        self.rows += 1;
+        self.out.write_all(line).map_err(RunError::io("write", &self.path))
+    }
+
+    fn finish(self: Box<Self>) -> Result<Written, RunError> {
+        let (sha256, bytes) = self.out.finish().map_err(RunError::io("write", &self.path))?;
+        Ok(Written { rows: self.rows, bytes, sha256 })
+    }
+}
+
+fn json(line: &mut Vec<u8>, value: &impl serde::Serialize) {
+    serde_json::to_writer(line, value).expect("numbers and text always have a JSON form");
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    id: u64,
+    url: String,
+    final_url: Option<String>,
+    status: Option<u16>,
+    content_type: Option<String>,
+    charset: Option<String>,
+    bytes: u64,
+    sha256: String,
+    title: Option<String>,
+    text: Option<String>,
+    word_count: Option<u64>,
+    unique_words: Option<u64>,
+    avg_word_len: Option<f64>,
+    char_count: Option<u64>,
+    language: Option<String>,
+    #[serde(borrow)]
+    extra: Option<&'a RawValue>,
+}
+
+pub(super) fn read(_spec: &SinkSpec, file: Arc<dyn File>, path: &Path) -> Result<Rows, RunError> {
+    let path = path.to_path_buf();
+    let reader = FileReader::new(file).map_err(RunError::io("read", &path))?;
+    let mut lines = BufReader::with_capacity(1 << 17, reader).split(b'\n');
+    Ok(Box::new(std::iter::from_fn(move || {
+        let line = lines.next()?.map_err(RunError::io("read", &path));
+        Some(line.and_then(|line| {
+            parse(&line).map_err(|message| RunError::Damaged { path: path.clone(), message })
+        }))
+    })))
+}
+
+fn parse(line: &[u8]) -> Result<Row, String> {
+    let line: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    Ok(Row {
+        id: line.id,
+        url: line.url,
+        final_url: line.final_url,
+        status: line.status,
+        content_type: line.content_type,
+        charset: line.charset,
+        bytes: line.bytes,
+        sha256: unhex(&line.sha256).ok_or_else(|| format!("`{}` is not a SHA-256", line.sha256))?,
+        title: line.title,
+        text: line.text,
+        word_count: line.word_count,
+        unique_words: line.unique_words,
+        avg_word_len: line.avg_word_len,
+        char_count: line.char_count,
+        language: line.language,
+        extra: line.extra.map(|raw| raw.get().to_owned()),
+    })
+}
