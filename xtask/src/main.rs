@@ -1,3 +1,37 @@
-//! The project's own commands.
+//! The project's own commands: `cargo xtask check` runs everything that a change has to pass, `cargo xtask bench` prints the
+//! figures that BENCHMARKS.md quotes.
 
-fn main() {}
+mod args;
+mod bench;
+mod check;
+mod command;
+mod layers;
+mod lexer;
+mod lockfile;
+mod python;
+mod sources;
+mod text;
+
+use std::process::ExitCode;
+
+use args::Request;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args::parse(&words) {
+        Ok(Request::Help) => {
+            println!("{}", args::USAGE);
+            Ok(())
+        }
+        Ok(Request::Check(options)) => check::run(&options),
+        Ok(Request::Bench(options)) => bench::run(&options),
+        Err(message) => Err(format!("{message}\n\n{}", args::USAGE)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

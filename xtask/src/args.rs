@@ -1,0 +1,124 @@
+//! The arguments of `cargo xtask`. Parsed by hand: the check command itself should be built in a moment, before anything else is.
+
+/// What `--help` prints, and what follows a wrong argument.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask check [--deep] [--from STEP | --only STEP]
+       cargo xtask bench [NAME] [--json]
+
+check   runs, in this order, and stops at the first failure:
+        fmt clippy tests doctests loom layers text lockfile venv wheel pytest stubs
+        --deep         also the slow checks (loom models without a bound on preemptions)
+        --from STEP    begin with STEP
+        --only STEP    nothing but STEP
+bench   runs the benchmarks in release mode (all of them, or NAME)
+        --json         one line `{bench, impl, value, unit, rounds, floor}` for each figure, instead of a table";
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Request {
+    Help,
+    Check(CheckOptions),
+    Bench(BenchOptions),
+}
+
+/// The arguments of `check`.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct CheckOptions {
+    pub(crate) deep: bool,
+    pub(crate) from: Option<String>,
+    pub(crate) only: Option<String>,
+}
+
+/// The arguments of `bench`.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct BenchOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) json: bool,
+}
+
+/// Reads the words after `cargo xtask`; the error says which word is wrong.
+pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
+    let Some((command, rest)) = words.split_first() else {
+        return Err("which command?".to_owned());
+    };
+    if words.iter().any(|word| matches!(word.as_str(), "-h" | "--help")) {
+        return Ok(Request::Help);
+    }
+    match command.as_str() {
+        "check" => parse_check(rest).map(Request::Check),
+        "bench" => parse_bench(rest).map(Request::Bench),
+        other => Err(format!("no command `{other}`")),
+    }
+}
+
+fn parse_check(words: &[String]) -> Result<CheckOptions, String> {
+    let mut options = CheckOptions::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut step = || words.next().cloned().ok_or_else(|| format!("`{word}` needs the name of a step"));
+        match word.as_str() {
+            "--deep" => options.deep = true,
+            "--from" => options.from = Some(step()?),
+            "--only" => options.only = Some(step()?),
+            other => return Err(format!("`check` has no argument `{other}`")),
+        }
+    }
+    if options.from.is_some() && options.only.is_some() {
+        return Err("`--from` and `--only` exclude each other".to_owned());
+    }
+    Ok(options)
+}
+
+fn parse_bench(words: &[String]) -> Result<BenchOptions, String> {
+    let mut options = BenchOptions::default();
+    for word in words {
+        match word.as_str() {
+            "--json" => options.json = true,
+            flag if flag.starts_with('-') => return Err(format!("`bench` has no argument `{flag}`")),
+            name if options.name.is_none() => options.name = Some(name.to_owned()),
+            more => return Err(format!("`bench` takes one name, and `{more}` is a second")),
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Request, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&words)
+    }
+
+    #[test]
+    fn check_takes_deep_from_and_only() {
+        let expected = CheckOptions { deep: true, from: Some("loom".to_owned()), only: None };
+        assert_eq!(parse_line("check --deep --from loom"), Ok(Request::Check(expected)));
+        let expected = CheckOptions { deep: false, from: None, only: Some("fmt".to_owned()) };
+        assert_eq!(parse_line("check --only fmt"), Ok(Request::Check(expected)));
+    }
+
+    #[test]
+    fn bench_takes_a_name_and_json() {
+        let expected = BenchOptions { name: Some("words".to_owned()), json: true };
+        assert_eq!(parse_line("bench words --json"), Ok(Request::Bench(expected)));
+        assert_eq!(parse_line("bench"), Ok(Request::Bench(BenchOptions::default())));
+    }
+
+    #[test]
+    fn wrong_words_are_named() {
+        for (line, named) in [
+            ("check --depp", "`--depp`"),
+            ("check --from", "`--from`"),
+            ("check --from a --only b", "exclude"),
+            ("bench a b", "`b`"),
+            ("bench --jsn", "`--jsn`"),
+            ("chek", "`chek`"),
+            ("", "which"),
+        ] {
+            let message = parse_line(line).expect_err(line);
+            assert!(message.contains(named), "{line}: {message}");
+        }
+    }
+}
