@@ -1,1 +1,68 @@
-//! Primitives that work from blocking threads and from async code alike
+//! Primitives that work from blocking threads and from async code alike.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | hand items from producers to consumers, with back-pressure | [`Queue`] |
+//! | limit how many things happen, or how many bytes are in use, at once | [`Semaphore`] |
+//! | tell waiters that something has happened | [`Event`] |
+//! | stop a tree of work, by request or at a deadline | [`CancelToken`] |
+//!
+//! Each operation that may wait comes in the same forms: `op` waits, `try_op` does not, `op_timeout` waits for a
+//! [`Duration`](std::time::Duration), `op_deadline` until an [`Instant`](std::time::Instant), and `op_async` is a
+//! future for any runtime. Threads and tasks stand in one line and are served in the order in which they came. A wait
+//! that ends early, by time or because its future was dropped, loses nothing: what was meant for it goes to the next.
+//!
+//! Waiting for one of two things, of which one is a [`CancelToken`]: async code selects between the two futures; a
+//! thread registers [`CancelToken::on_cancel`] to close the queue or semaphore it waits on.
+//!
+//! All of them stand on one waiter queue; the model checkers loom and shuttle check it and every primitive through
+//! the [`prim`] module, which is the only way to locks and threads. There is no unsafe code and no poisoning.
+//!
+//! # Examples
+//!
+//! Two workers read what the main thread puts into a queue, and never more than 3 units are in use at once.
+//!
+//! ```
+//! use std::thread;
+//! use tricorne_sync::{Queue, Semaphore};
+//!
+//! let queue = Queue::bounded(2);
+//! let memory = Semaphore::new(3);
+//! let mut lengths = thread::scope(|scope| {
+//!     let worker = || {
+//!         let mut lengths = Vec::new();
+//!         while let Ok(word) = queue.get() {
+//!             let word: &str = word;
+//!             let _in_use = memory.acquire(word.len().min(3)).expect("nobody closes it");
+//!             lengths.push(word.len());
+//!         }
+//!         lengths
+//!     };
+//!     let workers = [scope.spawn(worker), scope.spawn(worker)];
+//!     for word in ["a", "tricorne", "is", "a", "hat"] {
+//!         queue.put(word).expect("closed only below");
+//!     }
+//!     queue.close();
+//!     workers.map(|worker| worker.join().expect("it does not panic")).concat()
+//! });
+//! lengths.sort_unstable();
+//! assert_eq!(lengths, [1, 1, 2, 3, 8]);
+//! assert_eq!(memory.available(), 3);
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod prim;
+
+mod cancel;
+mod error;
+mod event;
+mod queue;
+mod semaphore;
+mod wait;
+
+pub use cancel::{CancelGuard, CancelToken};
+pub use error::{Closed, PutError, TryAcquireError, TryGetError, WaitError};
+pub use event::Event;
+pub use queue::{Queue, QueueStats};
+pub use semaphore::{OwnedPermit, Permit, Semaphore, SemaphoreStats};

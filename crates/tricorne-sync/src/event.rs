@@ -1,0 +1,144 @@
+//! A flag that threads and tasks can wait for.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::prim::atomic::{AtomicBool, Ordering};
+use crate::prim::{Mutex, lock};
+use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, update};
+
+/// Tells any number of waiters that something has happened, and remembers it until it is cleared.
+///
+/// # Memory ordering
+///
+/// What a thread did before [`set`](Self::set) is visible to whoever sees the event set, by waiting or by
+/// [`is_set`](Self::is_set).
+///
+/// # Cancel safety
+///
+/// A wait that times out, or whose future is dropped, has no effect on the others.
+///
+/// # Examples
+///
+/// ```
+/// use std::thread;
+/// use tricorne_sync::Event;
+///
+/// let ready = Event::new();
+/// thread::scope(|scope| {
+///     scope.spawn(|| ready.set());
+///     ready.wait();
+/// });
+/// assert!(ready.is_set());
+/// ```
+pub struct Event {
+    /// Written only under the lock; read without it where that is enough.
+    set: AtomicBool,
+    waiters: Mutex<WaitList<()>>,
+}
+
+impl Event {
+    /// An event that is not set.
+    pub fn new() -> Self {
+        Self { set: AtomicBool::new(false), waiters: Mutex::new(WaitList::new()) }
+    }
+
+    /// Sets it and releases all who wait, even if it is cleared again before they get to run.
+    pub fn set(&self) {
+        update(&self.waiters, |waiters, deferred| {
+            // Release: pairs with the load in `is_set`.
+            self.set.store(true, Ordering::Release);
+            while waiters.grant_front(deferred).is_some() {}
+        });
+    }
+
+    /// Makes later waits wait again.
+    pub fn clear(&self) {
+        let _waiters = lock(&self.waiters);
+        self.set.store(false, Ordering::Release);
+    }
+
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        // Acquire: what came before `set` is visible after this.
+        self.set.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is set.
+    pub fn wait(&self) {
+        if !self.is_set() {
+            wait::block(self, WaitSet { event: self });
+        }
+    }
+
+    /// Waits until it is set, for at most `timeout`; `false` if it was not.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.is_set() || self.wait_until(wait::deadline_after(timeout))
+    }
+
+    /// Waits until it is set, until `deadline` at most; `false` if it was not.
+    pub fn wait_deadline(&self, deadline: Instant) -> bool {
+        self.is_set() || self.wait_until(Some(deadline))
+    }
+
+    /// Waits until it is set, from async code.
+    pub async fn wait_async(&self) {
+        if !self.is_set() {
+            Wait::new(self, WaitSet { event: self }).await;
+        }
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> bool {
+        wait::block_until(self, WaitSet { event: self }, deadline).is_ok()
+    }
+}
+
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("set", &self.is_set()).finish_non_exhaustive()
+    }
+}
+
+impl Primitive for Event {
+    type State = WaitList<()>;
+
+    fn state(&self) -> &Mutex<WaitList<()>> {
+        &self.waiters
+    }
+}
+
+struct WaitSet<'a> {
+    event: &'a Event,
+}
+
+impl Operation for WaitSet<'_> {
+    type State = WaitList<()>;
+    type Request = ();
+    type Output = ();
+
+    fn list(waiters: &mut WaitList<()>) -> &mut WaitList<()> {
+        waiters
+    }
+
+    fn attempt(&mut self, _: &mut WaitList<()>, _: &mut Deferred) -> Option<()> {
+        self.event.is_set().then_some(())
+    }
+
+    fn request(&mut self) {}
+
+    fn resume(&mut self, waiters: &mut WaitList<()>, ticket: Ticket, _: &mut Deferred) -> Option<()> {
+        waiters.take_granted(ticket).then_some(())
+    }
+
+    fn abandon(&mut self, waiters: &mut WaitList<()>, ticket: Ticket, deferred: &mut Deferred) {
+        if !waiters.take_granted(ticket) {
+            waiters.leave(ticket, deferred);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The only door to locks, condition variables, atomics and threads, so that a model checker can stand in for them.
+//!
+//! | build | what stands behind the names |
+//! | --- | --- |
+//! | normal | `std` |
+//! | `--cfg tricorne_loom` | `loom`, which tries every interleaving of a small model |
+//! | `--cfg tricorne_shuttle` | `shuttle`, which tries random interleavings of a larger one |
+//!
+//! The flags are the project's own: one named plainly `loom` would change dependencies too.
+//!
+//! [`Arc`] and [`Weak`] are always those of `std`. Reference counts are not what the models check, `std::task::Wake`
+//! wants the standard `Arc`, and loom has no `Weak`.
+
+pub use std::sync::{Arc, Weak};
+
+#[cfg(not(any(tricorne_loom, tricorne_shuttle)))]
+pub use std::{
+    sync::{Condvar, Mutex, MutexGuard, atomic},
+    thread,
+};
+
+#[cfg(tricorne_loom)]
+pub use loom::{
+    sync::{Condvar, Mutex, MutexGuard, atomic},
+    thread,
+};
+
+#[cfg(all(tricorne_shuttle, not(tricorne_loom)))]
+pub use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard, atomic},
+    thread,
+};
+
+use std::sync::PoisonError;
+use std::time::Instant;
+
+/// Locks `mutex`, whether or not a thread panicked while it held it.
+///
+/// No user code runs under the locks of this crate, so a panic cannot leave a state half changed and poison says
+/// nothing worth failing for.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place for one thread to sleep until it is told to go on.
+///
+/// It holds at most one token: [`unpark`](Parker::unpark) leaves it, [`park_deadline`](Parker::park_deadline) takes
+/// it, so a wake-up that comes before the sleep is not lost. A condition variable rather than `std::thread::park`,
+/// because that token belongs to the thread: taking it here would swallow a wake-up meant for the caller's own code.
+#[derive(Debug, Default)]
+pub struct Parker {
+    token: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Parker {
+    /// A parker without a token.
+    pub fn new() -> Self {
+        Self { token: Mutex::new(false), wake: Condvar::new() }
+    }
+
+    /// Leaves the token and wakes the thread that waits for it.
+    pub fn unpark(&self) {
+        *lock(&self.token) = true;
+        self.wake.notify_one();
+    }
+
+    /// Sleeps until there is a token and takes it; `false` if `deadline` passed first. `None` waits without limit.
+    pub fn park_deadline(&self, deadline: Option<Instant>) -> bool {
+        let mut token = lock(&self.token);
+        while !*token {
+            token = match deadline {
+                None => self.wake.wait(token).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    self.wake.wait_timeout(token, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *token = false;
+        true
+    }
+}
+
+impl std::task::Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.unpark();
+    }
+}
