@@ -1,1 +1,4 @@
 //! Futures, executors, retry and limits
+
+pub mod limit;
+pub mod retry;
