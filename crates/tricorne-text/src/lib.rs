@@ -1,1 +1,14 @@
-//! From the bytes of a page to clean, measured text
+//! From the bytes of a page to clean, measured text.
+mod clean;
+mod content_type;
+mod counts;
+mod decode;
+mod lower_case;
+mod markup_charset;
+mod sniff;
+mod utf16;
+
+pub use clean::clean;
+pub use counts::{Counter, Counts, UNICODE_VERSION, counts};
+pub use decode::{CharsetSource, Decoded, decode};
+pub use sniff::{Sniffed, sniff};
