@@ -1,0 +1,404 @@
+//! From the text of a plan file to a checked plan.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::{fs, io};
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::{PlanError, PlanErrorKind, PlanErrors};
+use super::reader::{Found, Reader, Section};
+use super::{Fetch, Format, InputPath, Plan, Run, Sink, Source};
+use crate::expr::nearest::nearest;
+
+/// The sections of a plan, with what messages call them and the keys they have. Keys of stages depend on the
+/// stage and are checked there.
+const SECTIONS: [(&str, &str, &[&str]); 5] = [
+    ("source", "[source]", &["urls", "jsonl", "url_key", "files"]),
+    (
+        "fetch",
+        "[fetch]",
+        &[
+            "concurrency",
+            "per_host",
+            "connect_secs",
+            "first_byte_secs",
+            "stall_secs",
+            "timeout_secs",
+            "retries",
+            "retry_base_secs",
+            "retry_max_secs",
+            "retry_after_max_secs",
+            "max_redirects",
+            "max_body_bytes",
+            "max_decoded_bytes",
+            "user_agent",
+            "headers",
+            "ca_file",
+        ],
+    ),
+    ("stage", "[[stage]]", &["use", "columns", "where", "by"]),
+    ("sink", "[sink]", &["path", "format", "records_per_shard", "compression_level", "row_group_rows"]),
+    ("run", "[run]", &["workers", "watchdog_secs", "stage_timeout_secs"]),
+];
+
+/// The largest plan file that is read; anything larger was given by mistake.
+const MAX_PLAN_BYTES: u64 = 4 << 20;
+
+/// Most things at once that a limit may ask for.
+const MAX_LIMIT: usize = 65_536;
+
+/// The section that has a key, or is called by it.
+pub(super) fn owner(key: &str) -> Option<&'static str> {
+    SECTIONS.iter().find(|(_, _, keys)| keys.contains(&key)).map(|(_, name, _)| *name)
+}
+
+fn keys_of(section: &str) -> &'static [&'static str] {
+    SECTIONS.iter().find(|(key, _, _)| *key == section).map_or(&[], |(_, _, keys)| *keys)
+}
+
+/// The text of a plan file.
+pub(super) fn read(path: &Path) -> Result<String, PlanError> {
+    let unreadable = |message: String, hint: Option<String>| {
+        PlanError::whole_file(path, PlanErrorKind::Unreadable, message, hint)
+    };
+    let mut bytes = Vec::new();
+    let size_bytes = fs::File::open(path)
+        .and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => unreadable("there is no such plan file".into(), near_file(path)),
+            kind => unreadable(format!("the plan file cannot be read: {kind}"), None),
+        })?;
+    if size_bytes as u64 > MAX_PLAN_BYTES {
+        let hint = "give the plan, a TOML file, not the data";
+        return Err(unreadable("the file is too large for a plan".into(), Some(hint.into())));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let bytes = error.into_bytes();
+        let message = format!("the byte `0x{:02x}` is not UTF-8", bytes[at]);
+        let hint = Some("save the plan as UTF-8".into());
+        PlanError::at(path, &String::from_utf8_lossy(&bytes), at..at, PlanErrorKind::Syntax, message, hint)
+    })
+}
+
+/// A hint at a file of a similar name in the same folder.
+fn near_file(path: &Path) -> Option<String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut names: Vec<String> =
+        fs::read_dir(parent).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    let near = nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(format!("did you mean `{}`?", path.with_file_name(near).display()))
+}
+
+/// Checks the text of a plan.
+pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, PlanErrors> {
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { path, text, errors: Vec::new() };
+    let mut readable = true;
+    for error in syntax_errors {
+        let span = error.span().unwrap_or(0..0);
+        if error.message() == "duplicate key" {
+            let name = text.get(span.clone()).unwrap_or_default();
+            let hint = if name == "stage" { "start each stage with `[[stage]]`" } else { "leave one out" };
+            reader.error(span, PlanErrorKind::Duplicate, format!("`{name}` is there twice"), hint.to_owned());
+        } else {
+            readable = false;
+            reader.error(span, PlanErrorKind::Syntax, format!("not valid TOML: {}", error.message()), None);
+        }
+    }
+    if !readable {
+        // What can still be read of a broken file is not what was meant.
+        return Err(PlanErrors::new(reader.errors));
+    }
+    let checked = check(&mut reader, root.get_ref(), base_dir);
+    match checked {
+        Some(plan) if reader.errors.is_empty() => Ok(plan),
+        _ => Err(PlanErrors::new(reader.errors)),
+    }
+}
+
+/// The plan in the table; `None` only where an error was noted.
+fn check<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>, base_dir: &Path) -> Option<Plan> {
+    let whole = Section { name: "the plan", table: root, span: 0..0 };
+    let sections: Vec<&str> = SECTIONS.iter().map(|(key, _, _)| *key).collect();
+    reader.check_keys(&whole, &sections, owner);
+    let source_section = required(reader, root, "source", "[source]", "`urls = \"urls.txt\"`");
+    let source = source_section.as_ref().and_then(|section| source(reader, section, base_dir));
+    let has_key = |key| source_section.as_ref().is_some_and(|section| section.table.contains_key(key));
+    let has_urls = has_key("urls") || has_key("jsonl") || !has_key("files");
+    let fetch = fetch(reader, root, has_urls, base_dir);
+    let columns_unknown = source.is_none() && !has_urls;
+    let stages = super::stages::stages(reader, root, has_key("jsonl") || columns_unknown);
+    let sink = required(reader, root, "sink", "[sink]", "`path = \"out\"`")
+        .and_then(|section| sink(reader, &section, base_dir));
+    let run = run(reader, root);
+    Some(Plan {
+        path: reader.path.into(),
+        base_dir: base_dir.into(),
+        source: source?,
+        fetch,
+        stages,
+        sink: sink?,
+        run,
+    })
+}
+
+/// The section called `key`, if it is there and a table.
+fn section<'a>(
+    reader: &mut Reader<'_>,
+    root: &'a DeTable<'a>,
+    key: &str,
+    name: &'static str,
+) -> Option<Section<'a>> {
+    let value = root.get(key)?;
+    let DeValue::Table(table) = value.get_ref() else {
+        reader.wrong_type(key, value, &format!("a section that starts with `{name}`"));
+        return None;
+    };
+    Some(Section { name, table, span: value.span() })
+}
+
+/// The same for a section that every plan has.
+fn required<'a>(
+    reader: &mut Reader<'_>,
+    root: &'a DeTable<'a>,
+    key: &str,
+    name: &'static str,
+    content: &str,
+) -> Option<Section<'a>> {
+    if !root.contains_key(key) {
+        let hint = Some(format!("add `{name}` with a line like {content}"));
+        let message = format!("the plan has no `{name}`");
+        reader.errors.push(PlanError::whole_file(reader.path, PlanErrorKind::MissingKey, message, hint));
+    }
+    section(reader, root, key, name)
+}
+
+fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> Option<Source> {
+    reader.check_keys(section, keys_of("source"), owner);
+    let kinds: Vec<_> =
+        ["urls", "jsonl", "files"].into_iter().filter_map(|kind| section.table.get_key_value(kind)).collect();
+    if let [first, second, ..] = kinds[..] {
+        let names = format!("both `{}` and `{}`", first.0.get_ref(), second.0.get_ref());
+        let hint = "keep one, and make another plan for the other";
+        reader.error(
+            second.0.span(),
+            PlanErrorKind::Conflict,
+            format!("`[source]` has {names}"),
+            hint.to_owned(),
+        );
+        return None;
+    }
+    if let Some((key, _)) = section.table.get_key_value("url_key")
+        && !section.table.contains_key("jsonl")
+    {
+        let message = "`url_key` has no use without `jsonl`";
+        reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
+    }
+    let &[(kind, value)] = &kinds[..] else {
+        reader.missing(section, "urls", "`urls = \"urls.txt\"`, or `jsonl`, or `files`");
+        return None;
+    };
+    match (kind.get_ref().as_ref(), value.get_ref()) {
+        ("urls", DeValue::Array(_)) => {
+            let urls = reader.strings("urls", value, "a file or a list of URLs")?;
+            Some(Source::UrlList(urls.into_iter().map(|url| url.value.to_owned()).collect()))
+        }
+        ("urls", _) => {
+            let list = reader.string(section, "urls")?;
+            let extension = Path::new(list.value).extension().unwrap_or_default();
+            if extension == "jsonl" || extension == "ndjson" {
+                let message = format!("`urls` is {}, a list of JSON objects", reader.written(&list.span));
+                let hint = format!("write `jsonl = \"{}\"`", list.value);
+                reader.error(list.span, PlanErrorKind::BadValue, message, hint);
+                return None;
+            }
+            Some(Source::Urls { path: input(reader, &list, base_dir)? })
+        }
+        ("jsonl", _) => {
+            let list = reader.string(section, "jsonl");
+            let path = list.and_then(|list| input(reader, &list, base_dir));
+            let url_key = match section.table.contains_key("url_key") {
+                true => reader.string(section, "url_key").map(|key| key.value.to_owned()),
+                false => Some("url".to_owned()),
+            };
+            Some(Source::Jsonl { path: path?, url_key: url_key? })
+        }
+        (_, DeValue::String(_)) => {
+            let pattern = reader.string(section, "files")?;
+            files(reader, &[pattern])
+        }
+        _ => {
+            let patterns = reader.strings("files", value, "a pattern or a list of patterns")?;
+            files(reader, &patterns)
+        }
+    }
+}
+
+/// A list that must be there: `-` for the standard input, or a file.
+fn input(reader: &mut Reader<'_>, list: &Found<&str>, base_dir: &Path) -> Option<InputPath> {
+    if list.value == "-" {
+        return Some(InputPath::Stdin);
+    }
+    let path = base_dir.join(list.value);
+    existing_file(reader, list, &path)?;
+    Some(InputPath::File(path))
+}
+
+/// Notes a file that is not there or is a folder.
+fn existing_file(reader: &mut Reader<'_>, named: &Found<&str>, path: &Path) -> Option<()> {
+    let (message, hint) = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            (format!("{} is a folder, not a file", reader.written(&named.span)), None)
+        }
+        Ok(_) => return Some(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let hint =
+                near_file(path).unwrap_or_else(|| "a relative path starts from the plan's folder".into());
+            (format!("there is no file `{}`", path.display()), Some(hint))
+        }
+        Err(error) => (format!("the file `{}` cannot be read: {}", path.display(), error.kind()), None),
+    };
+    reader.error(named.span.clone(), PlanErrorKind::MissingFile, message, hint);
+    None
+}
+
+fn files(reader: &mut Reader<'_>, patterns: &[Found<&str>]) -> Option<Source> {
+    let before = reader.errors.len();
+    reader.refuse_repeats("files", patterns);
+    for pattern in patterns {
+        if let Err(error) = globset::Glob::new(pattern.value) {
+            let message =
+                format!("{} is not a file pattern: {}", reader.written(&pattern.span), error.kind());
+            let hint = "write a pattern like `\"pages/**/*.html\"`";
+            reader.error(pattern.span.clone(), PlanErrorKind::BadValue, message, hint.to_owned());
+        }
+    }
+    let patterns = patterns.iter().map(|pattern| pattern.value.to_owned()).collect();
+    (reader.errors.len() == before).then_some(Source::Files { patterns })
+}
+
+fn fetch<'a>(
+    reader: &mut Reader<'a>,
+    root: &'a DeTable<'a>,
+    has_urls: bool,
+    base_dir: &Path,
+) -> Option<Fetch> {
+    let Some(section) = section(reader, root, "fetch", "[fetch]") else {
+        return has_urls.then(Fetch::default);
+    };
+    reader.check_keys(&section, keys_of("fetch"), owner);
+    if !has_urls {
+        let message = "`[fetch]` has no use with `files`: nothing is downloaded";
+        reader.error(
+            section.span.clone(),
+            PlanErrorKind::Conflict,
+            message,
+            "leave `[fetch]` out".to_owned(),
+        );
+    }
+    let default = Fetch::default();
+    let concurrency = reader.limit(&section, "concurrency", MAX_LIMIT).unwrap_or(default.concurrency);
+    let per_host = reader.limit(&section, "per_host", MAX_LIMIT).unwrap_or(default.per_host);
+    let mut secs = |key, default: f64, most: f64| {
+        reader.seconds(&section, key, 0.001..=most).map_or(default, |found| found.value)
+    };
+    let connect_secs = secs("connect_secs", default.connect_secs, 3_600.0);
+    let first_byte_secs = secs("first_byte_secs", default.first_byte_secs, 3_600.0);
+    let stall_secs = secs("stall_secs", default.stall_secs, 3_600.0);
+    let timeout_secs = secs("timeout_secs", default.timeout_secs, 86_400.0);
+    let retry_after_max_secs = secs("retry_after_max_secs", default.retry_after_max_secs, 86_400.0);
+    let retry_max = reader.seconds(&section, "retry_max_secs", 0.001..=86_400.0);
+    let retry_max_secs = retry_max.map_or(default.retry_max_secs, |found| found.value);
+    let retry_base = reader.seconds(&section, "retry_base_secs", 0.001..=86_400.0);
+    let retry_base_secs = retry_base.as_ref().map_or(default.retry_base_secs, |found| found.value);
+    if retry_base_secs > retry_max_secs {
+        let span = retry_base.map_or(section.span.clone(), |found| found.span);
+        let message = format!(
+            "`retry_base_secs`, `{retry_base_secs}`, is more than `retry_max_secs`, `{retry_max_secs}`"
+        );
+        reader.error(
+            span,
+            PlanErrorKind::Conflict,
+            message,
+            "the first delay cannot be longer than the longest".to_owned(),
+        );
+    }
+    let bytes = 1..=(4_u64 << 30);
+    let max_body = reader.bytes(&section, "max_body_bytes", bytes.clone());
+    let max_decoded = reader.bytes(&section, "max_decoded_bytes", bytes);
+    let headers = super::headers::headers(reader, &section);
+    let user_agent = super::headers::user_agent(reader, &section);
+    let ca_file = reader.string(&section, "ca_file").and_then(|file| {
+        let path = base_dir.join(file.value);
+        existing_file(reader, &file, &path).map(|()| path)
+    });
+    Some(Fetch {
+        concurrency,
+        per_host,
+        connect_secs,
+        first_byte_secs,
+        stall_secs,
+        timeout_secs,
+        retries: reader.integer(&section, "retries", 0..=100).unwrap_or(default.retries),
+        retry_base_secs,
+        retry_max_secs,
+        retry_after_max_secs,
+        max_redirects: reader.integer(&section, "max_redirects", 0..=50).unwrap_or(default.max_redirects),
+        max_body_bytes: max_body.map_or(default.max_body_bytes, |found| found.value),
+        max_decoded_bytes: max_decoded.map_or(default.max_decoded_bytes, |found| found.value),
+        user_agent: user_agent.unwrap_or(default.user_agent),
+        headers,
+        ca_file,
+    })
+}
+
+fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> Option<Sink> {
+    reader.check_keys(section, keys_of("sink"), owner);
+    if !section.table.contains_key("path") {
+        reader.missing(section, "path", "`path = \"out\"`, the output folder");
+    }
+    let path = reader.string(section, "path");
+    let default = Sink::new(path.as_ref().map_or(base_dir.into(), |path| base_dir.join(path.value)));
+    let formats = [("parquet", Format::Parquet), ("jsonl", Format::Jsonl)];
+    let format = reader.choice(section, "format", &formats).map_or(default.format, |found| found.value);
+    for key in ["compression_level", "row_group_rows"] {
+        if let Some((key, _)) = section.table.get_key_value(key)
+            && format != Format::Parquet
+        {
+            let message = format!("`{}` has no use with the format `{}`", key.get_ref(), format.as_str());
+            reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
+        }
+    }
+    path.as_ref()?;
+    Some(Sink {
+        format,
+        records_per_shard: reader
+            .integer(section, "records_per_shard", 1..=10_000_000)
+            .unwrap_or(default.records_per_shard),
+        compression_level: reader
+            .integer(section, "compression_level", 1..=22)
+            .unwrap_or(default.compression_level),
+        row_group_rows: reader
+            .integer(section, "row_group_rows", 1..=10_000_000)
+            .unwrap_or(default.row_group_rows),
+        path: default.path,
+    })
+}
+
+fn run(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Run {
+    let default = Run::default();
+    let Some(section) = section(reader, root, "run", "[run]") else {
+        return default;
+    };
+    reader.check_keys(&section, keys_of("run"), owner);
+    let watchdog = reader.seconds(&section, "watchdog_secs", 0.001..=86_400.0);
+    let stage_timeout = reader.seconds(&section, "stage_timeout_secs", 0.001..=86_400.0);
+    Run {
+        workers: reader.limit(&section, "workers", 4_096).unwrap_or(default.workers),
+        watchdog_secs: watchdog.map_or(default.watchdog_secs, |found| found.value),
+        stage_timeout_secs: stage_timeout.map_or(default.stage_timeout_secs, |found| found.value),
+    }
+}
