@@ -1,60 +1,73 @@
 //! The rule by which an adaptive limit finds out how many requests a server takes at once.
 //!
 //! A pure state machine: time is passed in, nothing waits, nothing is random, so the same events give the same limit.
+//! It was chosen, and is kept honest, by the simulations in `tests/adaptive_simulation.rs`.
 //!
 //! # The two signals
 //!
-//! *Refusals* (429, 503, time-outs). All requests in flight when a refusal comes back, except the refused ones, are
-//! being served: their number is the new limit, exactly right after a step too far. If not one request of this
-//! epoch has succeeded, the server has shrunk under us and that number says nothing yet: then the limit is halved, once
-//! per epoch. An epoch starts with a cut; refusals of requests sent before it lower the limit no further than to what is in flight.
+//! *Refusals* (429, 503, time-outs). What is in flight when a refusal comes back, without the refused, is being
+//! served: after a step too far that number is exactly the new limit. But when a server shrinks, each request it
+//! still works on was sent in better times, and the number says little. So refusals in a row cut deeper and deeper (by
+//! 0, 1/16, 1/8, 1/4, then 1/2 each), until a request sent after a cut succeeds. There is one cut per round trip: a refused
+//! request that was sent before the last cut only lowers the limit to what is in flight.
 //!
 //! *Latency*, for servers that never refuse but queue. A request sent as the `n`-th in flight that took `t` saw a
 //! throughput of `n / t` (Little's law). While the limit grows, each answer that took not much longer than usual is a
-//! vote for growth; when most of a window were slow, the median of `n / t` times the usual latency is the number of requests
-//! that the server really works on, and growth ends there.
+//! vote for growth; when most of a round were slow, the median of `n / t` times the usual latency is the number of
+//! requests that the server really works on, and growth ends a little below it.
 //!
-//! # The states
+//! # The phases
 //!
 //! ```text
-//!  warm-up ──── enough answers to know the usual latency ───▶ growing ──── refused, congested, or `max` ───▶ steady
-//!                                                               ▲  ▲                                          │  │
-//!                                                               │  └─────── probe: one request more ──────────┘  │
-//!                                                               └────────── halved ──────────────────────────────┘
+//!             enough answers                      refused once, congested, or at `max`
+//!  warm-up ─────────────────────────▶ growing ────────────────────────────────────────▶ steady
+//!                                      ▲   ▲                                            │    │
+//!                                      │   └──────── probe: one request more ───────────┘    │
+//!                                      └──────────── refused again and again: cut ───────────┘
 //! ```
 //!
-//! Growing adds one per answer, which doubles the limit per round trip and spreads the new requests over it: a step
-//! too far costs one refusal, not as many as the limit. Between half of a ceiling where a refusal happened and that ceiling it goes on
-//! eight times slower; an answer to a request sent at or above the ceiling shows that the ceiling is gone. A steady limit
-//! is probed with one request more about every 400 requests, but at least every 2.2 seconds (or eight round trips, if that
-//! is longer): that bounds both the share of refusals and the time until more capacity is noticed.
+//! Growing adds one per vote, which doubles the limit per round trip and spreads the new requests over it: a step too
+//! far costs one refusal, not as many as the limit. From half of a level where the server was full before (a
+//! *ceiling* if it refused, a *knee* if it got slow) growth is eight times slower, and a ceiling is passed only after a
+//! whole round trip at it without a refusal.
 //!
-//! Only requests that were sent when the limit was in use count: an idle limit neither grows nor probes.
+//! A steady limit is probed with one request more about every 400 requests, later after many refusals, but at least every
+//! 2.2 seconds (or eight round trips, if that is longer): this bounds the share of refusals as well as the time until
+//! more capacity is noticed.
+//!
+//! Only requests that were sent while the limit was in use count: an idle limit neither grows nor probes.
 
 use std::time::Duration;
 
 use super::Outcome;
 
 /// Answers needed before the usual latency is trusted.
-const WARM_UP_ANSWERS: u32 = 8;
+const WARM_UP_ANSWERS: usize = 8;
+/// Answers of which the usual latency is the exact median, even while the limit already grows.
+const SETTLED_ANSWERS: usize = 32;
+/// How far each later answer moves the usual latency, as a share of it.
+const USUAL_STEP: f64 = 0.02;
 /// An answer slower than this times the usual latency is no vote for growth.
 const SLOW_FACTOR: f64 = 1.5;
 /// Smallest number of answers on which growth is judged.
-const MIN_WINDOW: usize = 8;
+const MIN_WINDOW: usize = 16;
 /// Largest number of answers on which growth is judged.
 const MAX_WINDOW: usize = 256;
-/// A congested growth keeps what it gained only if the server works on this many times the former limit.
-const GAIN_TO_KEEP: f64 = 1.25;
-/// A congested growth lowers the limit below the former one if the server works on less than this share of it.
-const LOSS_TO_CUT: f64 = 0.9;
+/// A congested growth ends a little below what the server was found to work on: rather a server that is not quite busy
+/// than a limit that creeps up with each measurement that is a little too high.
+const KNEE_SHARE: f64 = 0.95;
+/// A congested growth raises the limit only if the server works on at least this many times the former one.
+const GAIN_TO_KEEP: f64 = 1.1;
+/// A congested growth lowers the limit only if the server works on less than this share of the former one.
+const LOSS_TO_CUT: f64 = 0.95;
 /// Share of the normal growth near a level where the server was once found to be full.
 const CAREFUL_GROWTH: f64 = 0.125;
-/// A level where a refusal happened is passed only after this many answers, or those to half of the requests in flight.
+/// A ceiling is passed only after as many votes as the limit, and at least this many.
 const MIN_CONFIRMATIONS: usize = 3;
-/// So many refusals without an answer in between mean that the server takes much less than it did.
-const REFUSALS_OF_A_FALL: u32 = 3;
 /// A steady limit is probed once in about this many requests.
 const PROBE_REQUESTS: f64 = 400.0;
+/// How many requests go by before the next probe for each refusal since the last.
+const REQUESTS_PER_REFUSAL: f64 = 200.0;
 /// A steady limit is probed at least this often, in seconds, unless round trips are long.
 const MAX_PROBE_SECS: f64 = 2.2;
 /// Bounds of the probe interval in round trips.
@@ -119,13 +132,14 @@ pub struct Adaptive {
     phase_start: u64,
     /// Requests with a smaller sequence were sent before the last cut.
     epoch_start: u64,
-    /// Epochs since the last answer to a request that was sent in the epoch before.
+    /// Cuts since a request that was sent after one succeeded.
     refusals_in_a_row: u32,
+    refused_since_probe: u32,
     /// Level at which a request was last refused, until the limit has passed it.
     ceiling: Option<usize>,
     /// Level at which the server was last found to be congested.
     knee: Option<usize>,
-    /// Answers needed before the limit grows any further.
+    /// Votes needed before the limit grows any further.
     unconfirmed: usize,
     usual: UsualLatency,
     /// Limit from which the growth under way started.
@@ -155,6 +169,7 @@ impl Adaptive {
             phase_start: 0,
             epoch_start: 0,
             refusals_in_a_row: 0,
+            refused_since_probe: 0,
             ceiling: None,
             knee: None,
             unconfirmed: 0,
@@ -216,30 +231,33 @@ impl Adaptive {
         if ticket.sequence >= self.epoch_start {
             self.refusals_in_a_row = 0;
         }
-        if ticket.sequence < self.phase_start {
-            return;
-        }
-        if self.phase != Phase::Growing || !self.usual.is_known() {
-            self.usual.observe(latency_secs);
-        }
+        let sent_in_this_phase = ticket.sequence >= self.phase_start;
         match self.phase {
             Phase::WarmUp => {
+                self.usual.observe(latency_secs);
                 if self.usual.is_known() {
                     self.grow(self.limit);
                 }
             }
             Phase::Steady { probe_at } => {
-                if now >= probe_at && ticket.full && self.limit < self.config.max {
-                    self.grow(self.limit + 1);
-                    self.unconfirmed = (self.limit / 2).max(MIN_CONFIRMATIONS);
+                // Whenever it was sent: waiting for those sent in this phase would favour the fast ones.
+                if ticket.level <= self.limit {
+                    self.usual.observe(latency_secs);
+                }
+                if now >= probe_at && ticket.full && sent_in_this_phase && self.limit < self.config.max {
+                    self.probe();
                 }
             }
-            Phase::Growing => self.judge(ticket, latency_secs, now),
+            Phase::Growing if sent_in_this_phase => self.judge(ticket, latency_secs, now),
+            Phase::Growing => {}
         }
     }
 
     /// One answer to a request sent while growing.
     fn judge(&mut self, ticket: Ticket, latency_secs: f64, now: Duration) {
+        if !self.usual.is_settled() {
+            self.usual.observe(latency_secs);
+        }
         if !ticket.full {
             return;
         }
@@ -272,7 +290,7 @@ impl Adaptive {
         self.credit -= 1.0;
         self.limit += 1;
         if self.ceiling == Some(self.limit) {
-            self.unconfirmed = (self.limit / 2).max(MIN_CONFIRMATIONS);
+            self.unconfirmed = self.limit.max(MIN_CONFIRMATIONS);
         }
     }
 
@@ -281,16 +299,15 @@ impl Adaptive {
         let throughput = median(self.window.iter().map(|seen| seen.level as f64 / seen.latency_secs));
         self.window.clear();
         if !self.usual.is_exceeded_by(latency_secs) {
-            self.usual.lower_to(latency_secs);
             return;
         }
-        let worked_on = throughput * self.usual.secs;
+        let worked_on = KNEE_SHARE * throughput * self.usual.secs;
         self.knee = Some(worked_on.round() as usize);
         let former = self.grown_from as f64;
-        let limit = if worked_on >= GAIN_TO_KEEP * former || worked_on <= LOSS_TO_CUT * former {
-            worked_on.round() as usize
-        } else {
+        let limit = if (LOSS_TO_CUT * former..GAIN_TO_KEEP * former).contains(&worked_on) {
             self.grown_from
+        } else {
+            worked_on.round() as usize
         };
         self.settle(limit.min(self.limit), now);
     }
@@ -298,18 +315,33 @@ impl Adaptive {
     fn refused(&mut self, ticket: Ticket, now: Duration) {
         self.finish();
         let served = self.in_flight;
+        self.refused_since_probe += 1;
         if ticket.sequence < self.epoch_start {
             self.limit = self.limit.min(served).max(self.config.min);
             return;
         }
         self.ceiling = Some(ticket.level);
         self.epoch_start = self.next_sequence;
+        let served = self.limit.min(served);
+        let cut = match self.refusals_in_a_row {
+            0 => 0,
+            1 => served / 16,
+            2 => served / 8,
+            3 => served / 4,
+            _ => served / 2,
+        };
         self.refusals_in_a_row += 1;
-        if self.refusals_in_a_row < REFUSALS_OF_A_FALL {
-            self.settle(self.limit.min(served), now);
+        if cut == 0 {
+            self.settle(served, now);
         } else {
-            self.grow((self.limit.min(served) / 2).max(self.config.min));
+            self.grow((served - cut).max(self.config.min));
         }
+    }
+
+    fn probe(&mut self) {
+        self.refused_since_probe = 0;
+        self.grow(self.limit + 1);
+        self.unconfirmed = self.limit.max(MIN_CONFIRMATIONS);
     }
 
     fn grow(&mut self, limit: usize) {
@@ -337,45 +369,43 @@ impl Adaptive {
         }
         let round_trip_secs = self.usual.secs;
         let requests_per_sec = self.limit as f64 / round_trip_secs;
+        let requests = PROBE_REQUESTS.max(REQUESTS_PER_REFUSAL * f64::from(self.refused_since_probe));
         let longest = MAX_PROBE_SECS.max(MAX_PROBE_ROUND_TRIPS * round_trip_secs);
         let shortest = (MIN_PROBE_ROUND_TRIPS * round_trip_secs).min(longest);
-        Duration::from_secs_f64((PROBE_REQUESTS / requests_per_sec).clamp(shortest, longest))
+        Duration::from_secs_f64((requests / requests_per_sec).clamp(shortest, longest))
     }
 }
 
-/// A running median of latencies, in one number: each answer moves it a little towards itself, however far away it is.
+/// A running median of latencies: exact for the first answers, later one number that each answer moves a little towards
+/// itself, however far away it is.
 #[derive(Debug, Default)]
 struct UsualLatency {
     secs: f64,
-    answers: u32,
+    first: Vec<f64>,
 }
 
 impl UsualLatency {
     fn observe(&mut self, latency_secs: f64) {
-        self.answers = self.answers.saturating_add(1);
-        if self.answers == 1 {
-            self.secs = latency_secs;
-            return;
-        }
-        let step = (1.0 / f64::from(self.answers)).max(0.02);
-        if latency_secs > self.secs {
-            self.secs = (self.secs * (1.0 + step)).min(latency_secs);
+        if self.is_settled() {
+            let towards = if latency_secs > self.secs { 1.0 + USUAL_STEP } else { 1.0 / (1.0 + USUAL_STEP) };
+            self.secs *= towards;
         } else {
-            self.secs = (self.secs / (1.0 + step)).max(latency_secs);
+            self.first.push(latency_secs);
+            self.secs = median(self.first.iter().copied());
         }
     }
 
     fn is_known(&self) -> bool {
-        self.answers >= WARM_UP_ANSWERS
+        self.first.len() >= WARM_UP_ANSWERS
+    }
+
+    fn is_settled(&self) -> bool {
+        self.first.len() >= SETTLED_ANSWERS
     }
 
     /// Whether an answer was slower than usual; never while the usual latency is not known yet.
     fn is_exceeded_by(&self, latency_secs: f64) -> bool {
         self.is_known() && latency_secs > SLOW_FACTOR * self.secs
-    }
-
-    fn lower_to(&mut self, latency_secs: f64) {
-        self.secs = self.secs.min(latency_secs);
     }
 }
 
