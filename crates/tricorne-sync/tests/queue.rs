@@ -1,0 +1,526 @@
+//! `Queue` as its users see it, step by step on one thread, then against a model and under load.
+#![cfg(not(any(tricorne_loom, tricorne_shuttle)))]
+
+mod common;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Task, block_on};
+use proptest::prelude::*;
+use tricorne_sync::{Closed, PutError, Queue, TryGetError, WaitError};
+
+/// Longer than any test may take; a wait that should end earlier fails the test, it does not hang it.
+const LONG: Duration = Duration::from_secs(20);
+
+#[test]
+fn first_in_first_out_within_the_bound() {
+    let queue = Queue::bounded(2);
+    assert_eq!((queue.capacity(), queue.max_weight(), queue.is_empty()), (2, None, true));
+    assert_eq!(queue.try_get(), Err(TryGetError::Empty));
+    queue.put('a').unwrap();
+    queue.try_put('b').unwrap();
+    assert_eq!(queue.try_put('c'), Err(PutError::Full('c')));
+    assert_eq!(queue.len(), 2);
+    assert_eq!((queue.get(), queue.try_get()), (Ok('a'), Ok('b')));
+}
+
+#[test]
+#[should_panic(expected = "queue capacity is `0`")]
+fn a_queue_for_nothing_is_refused() {
+    let _ = Queue::<()>::bounded(0);
+}
+
+#[test]
+fn weight_bounds_too_but_never_keeps_an_item_out_for_ever() {
+    let queue = Queue::bounded_weighted(10, 100);
+    assert_eq!(queue.max_weight(), Some(100));
+    queue.put_weighted("half", 50).unwrap();
+    assert_eq!(queue.try_put_weighted("more", 51), Err(PutError::Full("more")));
+    assert_eq!(queue.try_put_weighted("huge", u64::MAX), Err(PutError::Full("huge")));
+    queue.put_weighted("half", 50).unwrap();
+    queue.put("weighs nothing").unwrap();
+    assert_eq!((queue.len(), queue.weight()), (3, 100));
+    assert_eq!(queue.get_batch(10).unwrap().len(), 3);
+    queue.put_weighted("huge", u64::MAX).unwrap();
+    assert_eq!(queue.try_put("small"), Err(PutError::Full("small")));
+    assert_eq!((queue.get(), queue.weight()), (Ok("huge"), 0));
+    assert_eq!(queue.stats().high_water_weight, u64::MAX);
+}
+
+#[test]
+fn producers_are_served_in_turn_and_their_items_keep_that_order() {
+    let queue = Queue::bounded_weighted(4, 10);
+    queue.put_weighted(0, 6).unwrap();
+    let mut heavy = Task::new(queue.put_weighted_async(1, 8));
+    let mut light = Task::new(queue.put_weighted_async(2, 1));
+    assert!(heavy.poll().is_none() && light.poll().is_none());
+    assert_eq!(queue.try_put(3), Err(PutError::Full(3)), "nobody overtakes");
+    assert_eq!(queue.get(), Ok(0));
+    assert_eq!((heavy.wakes(), light.wakes(), queue.len()), (1, 1, 2));
+    assert_eq!((heavy.poll(), light.poll()), (Some(Ok(())), Some(Ok(()))));
+    assert_eq!(queue.get_batch(9), Ok(vec![1, 2]));
+}
+
+#[test]
+fn a_heavy_item_that_gives_up_lets_the_next_pass() {
+    let queue = Queue::bounded_weighted(4, 10);
+    queue.put_weighted(0, 6).unwrap();
+    let mut heavy = Task::new(queue.put_weighted_async(1, 8));
+    let mut light = Task::new(queue.put_weighted_async(2, 1));
+    assert!(heavy.poll().is_none() && light.poll().is_none());
+    drop(heavy);
+    assert_eq!((light.wakes(), queue.len()), (1, 2));
+    assert_eq!(light.poll(), Some(Ok(())));
+}
+
+#[test]
+fn a_dropped_get_leaves_the_item_to_the_next_in_its_place() {
+    let queue = Queue::bounded(4);
+    let mut first = Task::new(queue.get_async());
+    let mut second = Task::new(queue.get_async());
+    assert!(first.poll().is_none() && second.poll().is_none());
+    queue.put('a').unwrap();
+    queue.put('b').unwrap();
+    assert_eq!((first.wakes(), second.wakes()), (1, 1));
+    assert_eq!(queue.try_get(), Err(TryGetError::Empty), "both items are promised");
+    drop(first);
+    assert_eq!(second.poll(), Some(Ok('a')));
+    assert_eq!(queue.try_get(), Ok('b'));
+
+    let mut third = Task::new(queue.get_async());
+    let mut fourth = Task::new(queue.get_async());
+    assert!(third.poll().is_none() && fourth.poll().is_none());
+    queue.put('c').unwrap();
+    assert_eq!((third.wakes(), fourth.wakes()), (1, 0));
+    drop(third);
+    assert_eq!((fourth.wakes(), fourth.poll()), (1, Some(Ok('c'))));
+}
+
+#[test]
+fn a_dropped_put_drops_its_item() {
+    let item = Arc::new(());
+    let queue = Queue::bounded(1);
+    queue.put(Arc::clone(&item)).unwrap();
+    let mut task = Task::new(queue.put_async(Arc::clone(&item)));
+    assert!(task.poll().is_none());
+    assert_eq!(Arc::strong_count(&item), 3);
+    drop(task);
+    assert_eq!(Arc::strong_count(&item), 2);
+    drop(queue.get());
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_batch_leaves_what_is_promised_to_others() {
+    let queue = Queue::bounded(8);
+    let mut one = Task::new(queue.get_async());
+    let mut many = Task::new(queue.get_batch_async(8));
+    assert!(one.poll().is_none() && many.poll().is_none());
+    for number in 0..4 {
+        queue.put(number).unwrap();
+    }
+    assert_eq!(many.poll(), Some(Ok(vec![0, 1, 2])));
+    assert_eq!(one.poll(), Some(Ok(3)));
+    queue.put(4).unwrap();
+    queue.put(5).unwrap();
+    assert_eq!(queue.get_batch(0), Ok(vec![4]));
+}
+
+#[test]
+fn time_limits() {
+    let queue = Queue::bounded(1);
+    let past = Instant::now();
+    let limit = Duration::from_millis(5);
+    queue.put_deadline(1, past).expect("room needs no time");
+    assert_eq!(queue.put_deadline(2, past), Err(PutError::Full(2)));
+    assert_eq!(queue.put_weighted_deadline(2, 1, past), Err(PutError::Full(2)));
+    assert_eq!(queue.put_timeout(2, limit), Err(PutError::Full(2)));
+    assert_eq!(queue.put_weighted_timeout(2, 1, limit).unwrap_err().into_inner(), 2);
+    assert_eq!(queue.get_deadline(past), Ok(1));
+    assert_eq!(queue.get_deadline(past), Err(WaitError::TimedOut));
+    assert_eq!(queue.get_timeout(limit), Err(WaitError::TimedOut));
+    let stats = queue.stats();
+    assert!(stats.put_wait >= 2 * limit && stats.get_wait >= limit, "{stats:?}");
+    assert_eq!((stats.puts, stats.gets, stats.high_water_items), (1, 1, 1));
+}
+
+#[test]
+fn closing_drains() {
+    let queue = Queue::bounded(2);
+    queue.put(1).unwrap();
+    queue.put(2).unwrap();
+    let mut producer = Task::new(queue.put_async(3));
+    assert!(producer.poll().is_none());
+    queue.close();
+    assert_eq!((producer.wakes(), producer.poll()), (1, Some(Err(Closed(3)))));
+    assert_eq!(queue.put(4), Err(Closed(4)));
+    assert!(queue.try_put(4).unwrap_err().is_closed());
+    assert_eq!((queue.get(), queue.get_timeout(LONG)), (Ok(1), Ok(2)));
+    assert_eq!(queue.get(), Err(Closed(())));
+    assert_eq!(queue.try_get(), Err(TryGetError::Closed));
+    assert_eq!(queue.get_timeout(LONG), Err(WaitError::Closed));
+    assert_eq!(queue.get_batch(3), Err(Closed(())));
+    assert!(queue.is_closed());
+}
+
+#[test]
+fn closing_now_hands_back_what_is_left() {
+    let queue = Queue::bounded_weighted(2, 9);
+    let mut consumer = Task::new(queue.get_async());
+    assert!(consumer.poll().is_none());
+    queue.put_weighted(1, 4).unwrap();
+    queue.put_weighted(2, 5).unwrap();
+    let mut producer = Task::new(queue.put_async(3));
+    assert!(producer.poll().is_none());
+    assert_eq!(queue.close_now(), [1, 2]);
+    assert_eq!(producer.poll(), Some(Err(Closed(3))));
+    assert_eq!(consumer.poll(), Some(Err(Closed(()))));
+    assert_eq!((queue.len(), queue.weight(), queue.close_now()), (0, 0, vec![]));
+}
+
+#[test]
+fn a_consumer_is_not_told_closed_while_a_promised_item_may_still_come_back() {
+    let queue = Queue::bounded(2);
+    let mut first = Task::new(queue.get_async());
+    let mut second = Task::new(queue.get_async());
+    assert!(first.poll().is_none() && second.poll().is_none());
+    queue.put('a').unwrap();
+    queue.close();
+    assert_eq!(second.poll(), None);
+    drop(first);
+    assert_eq!((second.wakes(), second.poll()), (1, Some(Ok('a'))));
+}
+
+#[test]
+fn consumers_that_wait_are_woken_when_it_closes() {
+    let queue = Queue::<u8>::bounded(1);
+    let mut task = Task::new(queue.get_async());
+    assert!(task.poll().is_none());
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| queue.get_timeout(LONG));
+        queue.close();
+        assert_eq!(waiter.join().unwrap(), Err(WaitError::Closed));
+    });
+    assert_eq!((task.wakes(), task.poll()), (1, Some(Err(Closed(())))));
+}
+
+#[test]
+fn futures_can_cross_threads_and_errors_need_no_printable_items() {
+    struct Opaque;
+    fn is_send<T: Send>(_: &T) {}
+    let queue = Queue::bounded(1);
+    is_send(&queue);
+    is_send(&queue.get_async());
+    is_send(&queue.put_async(Opaque));
+    assert!(queue.try_put(Opaque).is_ok());
+    let error = queue.try_put(Opaque).unwrap_err();
+    assert_eq!((error.to_string(), format!("{error:?}")), ("the queue is full".into(), "Full(..)".into()));
+    queue.close();
+    assert_eq!(format!("{:?}", queue.put(Opaque)), "Err(Closed(..))");
+}
+
+/// One step of the property test. Numbers that choose among what there is are taken modulo its count.
+#[derive(Debug, Clone)]
+enum Step {
+    TryPut(u64),
+    StartPut(u64),
+    TryGet,
+    StartGet,
+    StartBatch(usize),
+    PollPut(usize),
+    PollGet(usize),
+    CancelPut(usize),
+    CancelGet(usize),
+    Close,
+    CloseNow,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..5_u64).prop_map(Step::TryPut),
+        6 => (0..8_u64).prop_map(Step::StartPut),
+        6 => Just(Step::TryGet),
+        6 => Just(Step::StartGet),
+        2 => (0..4_usize).prop_map(Step::StartBatch),
+        6 => any::<usize>().prop_map(Step::PollPut),
+        6 => any::<usize>().prop_map(Step::PollGet),
+        3 => any::<usize>().prop_map(Step::CancelPut),
+        3 => any::<usize>().prop_map(Step::CancelGet),
+        1 => Just(Step::Close),
+        1 => Just(Step::CloseNow),
+    ]
+}
+
+/// The specification. An item is its number and weight; producers and consumers have names.
+#[derive(Default)]
+struct Model {
+    capacity: usize,
+    max_weight: u64,
+    items: VecDeque<(usize, u64)>,
+    closed: bool,
+    producers: VecDeque<(usize, u64)>,
+    accepted: Vec<usize>,
+    /// Name and how many it takes.
+    consumers: VecDeque<(usize, usize)>,
+    promised: Vec<(usize, usize)>,
+}
+
+impl Model {
+    fn weight(&self) -> u64 {
+        self.items.iter().map(|item| item.1).sum()
+    }
+
+    fn has_room(&self, weight: u64) -> bool {
+        let fits = self.items.len() < self.capacity && self.weight() + weight <= self.max_weight;
+        self.items.is_empty() || fits
+    }
+
+    fn settle(&mut self) {
+        while let Some(&item) = self.producers.front()
+            && self.has_room(item.1)
+            && !self.closed
+        {
+            self.producers.pop_front();
+            self.items.push_back(item);
+            self.accepted.push(item.0);
+        }
+        while self.items.len() > self.promised.len()
+            && let Some(consumer) = self.consumers.pop_front()
+        {
+            self.promised.push(consumer);
+        }
+    }
+
+    fn try_put(&mut self, number: usize, weight: u64) -> Result<(), PutError<usize>> {
+        if self.closed {
+            Err(PutError::Closed(number))
+        } else if self.producers.is_empty() && self.has_room(weight) {
+            self.items.push_back((number, weight));
+            self.settle();
+            Ok(())
+        } else {
+            Err(PutError::Full(number))
+        }
+    }
+
+    fn try_get(&mut self, max: usize) -> Result<Vec<usize>, TryGetError> {
+        let free = self.items.len().saturating_sub(self.promised.len()).min(max.max(1));
+        if free > 0 {
+            let taken = self.items.drain(..free).map(|item| item.0).collect();
+            self.settle();
+            Ok(taken)
+        } else if self.closed && self.items.is_empty() {
+            Err(TryGetError::Closed)
+        } else {
+            Err(TryGetError::Empty)
+        }
+    }
+
+    /// `None`: goes on waiting.
+    fn poll_put(&mut self, number: usize) -> Option<Result<(), Closed<usize>>> {
+        if let Some(at) = self.accepted.iter().position(|&accepted| accepted == number) {
+            self.accepted.remove(at);
+            Some(Ok(()))
+        } else if self.closed {
+            self.producers.retain(|item| item.0 != number);
+            Some(Err(Closed(number)))
+        } else {
+            None
+        }
+    }
+
+    fn poll_get(&mut self, name: usize) -> Option<Result<Vec<usize>, Closed>> {
+        if let Some(at) = self.promised.iter().position(|consumer| consumer.0 == name) {
+            let (_, max) = self.promised.remove(at);
+            Some(self.try_get(max).map_err(|_| Closed(())))
+        } else if self.closed && self.items.is_empty() {
+            self.consumers.retain(|consumer| consumer.0 != name);
+            Some(Err(Closed(())))
+        } else {
+            None
+        }
+    }
+
+    fn cancel(&mut self, name: usize) {
+        self.producers.retain(|item| item.0 != name);
+        self.accepted.retain(|&accepted| accepted != name);
+        self.consumers.retain(|consumer| consumer.0 != name);
+        self.promised.retain(|consumer| consumer.0 != name);
+        self.settle();
+    }
+}
+
+type PutTask<'a> = Task<'a, Result<(), Closed<usize>>>;
+type GetTask<'a> = Task<'a, Result<Vec<usize>, Closed>>;
+
+proptest! {
+    #[test]
+    fn it_behaves_like_the_model(
+        capacity in 1..4_usize,
+        max_weight in 0..8_u64,
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let queue = Queue::bounded_weighted(capacity, max_weight);
+        let mut model = Model { capacity, max_weight, ..Model::default() };
+        let mut puts: Vec<(usize, PutTask<'_>)> = Vec::new();
+        let mut gets: Vec<(usize, GetTask<'_>)> = Vec::new();
+        for (name, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::TryPut(weight) => {
+                    prop_assert_eq!(queue.try_put_weighted(name, weight), model.try_put(name, weight));
+                }
+                Step::StartPut(weight) => {
+                    let mut task = Task::new(queue.put_weighted_async(name, weight));
+                    let real = task.poll();
+                    match model.try_put(name, weight) {
+                        Ok(()) => prop_assert_eq!(real, Some(Ok(()))),
+                        Err(PutError::Closed(_)) => prop_assert_eq!(real, Some(Err(Closed(name)))),
+                        Err(PutError::Full(_)) => {
+                            prop_assert_eq!(real, None);
+                            model.producers.push_back((name, weight));
+                            puts.push((name, task));
+                        }
+                    }
+                }
+                Step::TryGet => {
+                    prop_assert_eq!(queue.try_get().map(|item| vec![item]), model.try_get(1));
+                }
+                Step::StartGet | Step::StartBatch(_) => {
+                    let (max, mut task) = match step {
+                        Step::StartBatch(max) => (max, Task::new(queue.get_batch_async(max))),
+                        _ => (1, Task::new(async { queue.get_async().await.map(|item| vec![item]) })),
+                    };
+                    let real = task.poll();
+                    match model.try_get(max) {
+                        Ok(taken) => prop_assert_eq!(real, Some(Ok(taken))),
+                        Err(TryGetError::Closed) => prop_assert_eq!(real, Some(Err(Closed(())))),
+                        Err(TryGetError::Empty) => {
+                            prop_assert_eq!(real, None);
+                            model.consumers.push_back((name, max));
+                            gets.push((name, task));
+                        }
+                    }
+                }
+                Step::PollPut(choice) if !puts.is_empty() => {
+                    let at = choice % puts.len();
+                    let real = puts[at].1.poll();
+                    prop_assert_eq!(real, model.poll_put(puts[at].0));
+                    if real.is_some() {
+                        puts.remove(at);
+                    }
+                }
+                Step::PollGet(choice) if !gets.is_empty() => {
+                    let at = choice % gets.len();
+                    let real = gets[at].1.poll();
+                    let finished = real.is_some();
+                    prop_assert_eq!(real, model.poll_get(gets[at].0));
+                    if finished {
+                        gets.remove(at);
+                    }
+                }
+                Step::CancelPut(choice) if !puts.is_empty() => {
+                    let (name, task) = puts.remove(choice % puts.len());
+                    drop(task);
+                    model.cancel(name);
+                }
+                Step::CancelGet(choice) if !gets.is_empty() => {
+                    let (name, task) = gets.remove(choice % gets.len());
+                    drop(task);
+                    model.cancel(name);
+                }
+                Step::Close => {
+                    queue.close();
+                    model.closed = true;
+                }
+                Step::CloseNow => {
+                    let left: Vec<usize> = model.items.drain(..).map(|item| item.0).collect();
+                    prop_assert_eq!(queue.close_now(), left);
+                    model.closed = true;
+                }
+                Step::PollPut(_) | Step::PollGet(_) | Step::CancelPut(_) | Step::CancelGet(_) => {}
+            }
+            prop_assert_eq!((queue.len(), queue.weight()), (model.items.len(), model.weight()));
+            for (name, task) in &puts {
+                let due = model.closed || model.accepted.contains(name);
+                prop_assert_eq!(task.wakes() > 0, due, "who is served is woken, and nobody else");
+            }
+            for (name, task) in &gets {
+                let promised = model.promised.iter().any(|consumer| consumer.0 == *name);
+                let due = promised || (model.closed && model.items.is_empty());
+                prop_assert_eq!(task.wakes() > 0, due, "who is served is woken, and nobody else");
+            }
+        }
+    }
+}
+
+#[test]
+fn under_load_every_item_arrives_once_and_the_bound_holds() {
+    const CAPACITY: usize = 4;
+    const MAX_WEIGHT: u64 = 10;
+    let each = 3_000_u64;
+    let queue = Queue::bounded_weighted(CAPACITY, MAX_WEIGHT);
+    let sum = AtomicU64::new(0);
+    let count = AtomicUsize::new(0);
+    let take = |item: u64| {
+        sum.fetch_add(item, Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    thread::scope(|scope| {
+        let consumers = [
+            scope.spawn(|| {
+                while let Ok(item) = queue.get() {
+                    take(item);
+                }
+            }),
+            scope.spawn(|| {
+                while let Ok(items) = block_on(queue.get_batch_async(3)) {
+                    items.into_iter().for_each(take);
+                }
+            }),
+            scope.spawn(|| {
+                loop {
+                    match queue.get_timeout(Duration::from_micros(20)) {
+                        Ok(item) => take(item),
+                        Err(WaitError::Closed) => break,
+                        // Goes in line and leaves it again.
+                        Err(WaitError::TimedOut) => {
+                            if let Some(Ok(item)) = Task::new(queue.get_async()).poll() {
+                                take(item);
+                            }
+                        }
+                    }
+                }
+            }),
+        ];
+        let producers = [
+            scope.spawn(|| (0..each).for_each(|item| queue.put_weighted(item, item % 7).unwrap())),
+            scope.spawn(|| {
+                for item in 0..each {
+                    block_on(queue.put_weighted_async(item, item % 5)).unwrap();
+                }
+            }),
+            scope.spawn(|| {
+                for mut item in 0..each {
+                    while let Err(error) = queue.put_weighted_timeout(item, 1, Duration::from_micros(20)) {
+                        item = error.into_inner();
+                    }
+                }
+            }),
+        ];
+        for producer in producers {
+            producer.join().unwrap();
+        }
+        queue.close();
+        for consumer in consumers {
+            consumer.join().unwrap();
+        }
+    });
+    let stats = queue.stats();
+    assert_eq!((count.into_inner() as u64, sum.into_inner()), (3 * each, 3 * (each * (each - 1) / 2)));
+    assert_eq!((stats.puts, stats.gets, stats.len, stats.weight), (3 * each, 3 * each, 0, 0));
+    assert!(stats.high_water_items <= CAPACITY && stats.high_water_weight <= MAX_WEIGHT, "{stats:?}");
+}
