@@ -1,1 +1,3 @@
 //! The tricorne command, and re-exports for Rust users
+
+pub mod demo;
