@@ -40,6 +40,8 @@ mod lexer;
 pub(crate) mod nearest;
 mod parser;
 mod print;
+#[cfg(test)]
+mod tests;
 
 pub use error::{ExprError, ExprErrorKind};
 use eval::Node;
