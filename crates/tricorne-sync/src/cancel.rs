@@ -210,7 +210,8 @@ impl CancelToken {
 
     /// Runs `callback` when it is cancelled, on the thread that cancels; at once if it is cancelled already.
     ///
-    /// Dropping the guard takes the callback back, unless it has already been taken up: it may then still be running.
+    /// The guard keeps the token alive. Dropping it takes the callback back, unless a cancel has already taken it up:
+    /// it may then still be running.
     /// The callback should be short, such as closing a queue.
     ///
     /// # Panics
@@ -221,11 +222,11 @@ impl CancelToken {
         if links.cancelled {
             drop(links);
             callback();
-            return CancelGuard { node: Weak::new(), key: 0 };
+            return CancelGuard { registered: None };
         }
         let key = links.next_key();
         links.callbacks.insert(key, Box::new(callback));
-        CancelGuard { node: Arc::downgrade(&self.node), key }
+        CancelGuard { registered: Some((Arc::clone(&self.node), key)) }
     }
 
     /// Cancels it if its deadline has passed.
@@ -267,15 +268,15 @@ impl Drop for Node {
 /// Holds a callback of [`CancelToken::on_cancel`]; dropping it takes the callback back.
 #[must_use = "the callback is taken back as soon as this is dropped"]
 pub struct CancelGuard {
-    node: Weak<Node>,
-    key: u64,
+    /// `None` if the callback ran when it was to be registered.
+    registered: Option<(Arc<Node>, u64)>,
 }
 
 impl Drop for CancelGuard {
     fn drop(&mut self) {
-        if let Some(node) = self.node.upgrade() {
-            // Dropped after the lock is released: it is the caller's code.
-            let callback = lock(&node.links).callbacks.remove(&self.key);
+        if let Some((node, key)) = &self.registered {
+            let callback = lock(&node.links).callbacks.remove(key);
+            // After the lock is released: it is the caller's code.
             drop(callback);
         }
     }

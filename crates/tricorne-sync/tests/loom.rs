@@ -81,7 +81,7 @@ fn semaphore_excludes_and_hands_over() {
 
 #[test]
 fn semaphore_wakes_a_task_as_well_as_a_thread() {
-    bounded_model(|| {
+    model(|| {
         let semaphore = Arc::new(Semaphore::new(0));
         let by_thread = {
             let semaphore = Arc::clone(&semaphore);
@@ -100,7 +100,7 @@ fn semaphore_wakes_a_task_as_well_as_a_thread() {
 
 #[test]
 fn semaphore_permits_of_a_waiter_that_gives_up_reach_the_next() {
-    bounded_model(|| {
+    model(|| {
         let semaphore = Arc::new(Semaphore::new(0));
         let patient = {
             let semaphore = Arc::clone(&semaphore);
@@ -135,7 +135,7 @@ fn semaphore_time_out_races_with_a_release() {
 
 #[test]
 fn semaphore_a_large_request_that_gives_up_unblocks_a_small_one() {
-    bounded_model(|| {
+    model(|| {
         let semaphore = Arc::new(Semaphore::new(1));
         let large = {
             let semaphore = Arc::clone(&semaphore);
@@ -168,7 +168,7 @@ fn semaphore_reduced_while_in_use_serves_only_what_is_left() {
 
 #[test]
 fn semaphore_close_races_with_a_release() {
-    bounded_model(|| {
+    model(|| {
         let semaphore = Arc::new(Semaphore::new(0));
         let waiter = {
             let semaphore = Arc::clone(&semaphore);
@@ -188,7 +188,7 @@ fn semaphore_close_races_with_a_release() {
 
 #[test]
 fn queue_hands_over_in_order_through_one_place() {
-    bounded_model(|| {
+    model(|| {
         let queue = Arc::new(Queue::bounded(1));
         let producer = {
             let queue = Arc::clone(&queue);
@@ -207,7 +207,7 @@ fn queue_hands_over_in_order_through_one_place() {
 
 #[test]
 fn queue_two_producers_share_one_place() {
-    bounded_model(|| {
+    model(|| {
         let queue = Arc::new(Queue::bounded(1));
         let producers = [1, 2].map(|item| {
             let queue = Arc::clone(&queue);
@@ -223,7 +223,7 @@ fn queue_two_producers_share_one_place() {
 
 #[test]
 fn queue_the_item_of_a_consumer_that_gives_up_reaches_the_next() {
-    bounded_model(|| {
+    model(|| {
         let queue = Arc::new(Queue::bounded(1));
         let patient = {
             let queue = Arc::clone(&queue);
@@ -257,7 +257,7 @@ fn queue_time_out_of_a_consumer_races_with_a_put() {
 
 #[test]
 fn queue_a_producer_that_gives_up_keeps_its_item_or_has_put_it() {
-    bounded_model(|| {
+    model(|| {
         let queue = Arc::new(Queue::bounded(1));
         queue.put(1).unwrap();
         let impatient = {
@@ -281,7 +281,7 @@ fn queue_a_producer_that_gives_up_keeps_its_item_or_has_put_it() {
 
 #[test]
 fn queue_close_now_loses_nothing() {
-    bounded_model(|| {
+    model(|| {
         let queue = Arc::new(Queue::bounded(1));
         let producer = {
             let queue = Arc::clone(&queue);
@@ -300,7 +300,7 @@ fn queue_close_now_loses_nothing() {
 
 #[test]
 fn event_wakes_all_and_shows_what_came_before() {
-    bounded_model(|| {
+    model(|| {
         let event = Arc::new(Event::new());
         let data = Arc::new(AtomicUsize::new(0));
         let waiter = {
@@ -326,7 +326,7 @@ fn event_wakes_all_and_shows_what_came_before() {
 
 #[test]
 fn event_a_waiter_that_gives_up_disturbs_nobody() {
-    bounded_model(|| {
+    model(|| {
         let event = Arc::new(Event::new());
         let patient = {
             let event = Arc::clone(&event);
@@ -344,7 +344,7 @@ fn event_a_waiter_that_gives_up_disturbs_nobody() {
 
 #[test]
 fn cancel_ends_a_blocking_get() {
-    bounded_model(|| {
+    model(|| {
         let token = CancelToken::new();
         let queue = Arc::new(Queue::<u32>::bounded(1));
         let consumer = {
