@@ -1,0 +1,57 @@
+//! TLS by rustls and ring: the roots of the system, and those that the user adds.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{AttemptError, FailureKind, HttpError};
+
+/// Makes the connector at the first `https` address: reading the system's roots takes milliseconds that a job
+/// without TLS need not pay.
+pub(crate) struct Tls {
+    extra_roots: Vec<CertificateDer<'static>>,
+    connector: OnceLock<Result<TlsConnector, String>>,
+}
+
+impl Tls {
+    pub(crate) fn new(extra_root_pem: &[u8]) -> Result<Self, HttpError> {
+        let bad = |reason: String| HttpError::BadRoots { reason };
+        let extra_roots: Vec<_> = CertificateDer::pem_slice_iter(extra_root_pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| bad(error.to_string()))?;
+        if extra_roots.is_empty() && !extra_root_pem.is_empty() {
+            return Err(bad("no certificate found".to_owned()));
+        }
+        let mut trial = RootCertStore::empty();
+        for root in &extra_roots {
+            trial.add(root.clone()).map_err(|error| bad(error.to_string()))?;
+        }
+        Ok(Tls { extra_roots, connector: OnceLock::new() })
+    }
+
+    pub(crate) fn connector(&self) -> Result<&TlsConnector, AttemptError> {
+        let made = self.connector.get_or_init(|| self.make().map(TlsConnector::from));
+        made.as_ref().map_err(|reason| AttemptError::new(FailureKind::Tls, reason.clone()))
+    }
+
+    fn make(&self) -> Result<Arc<rustls::ClientConfig>, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots.add_parsable_certificates(self.extra_roots.iter().cloned());
+        if roots.is_empty() {
+            return Err("no root certificates were found on this system".to_owned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
