@@ -1,4 +1,58 @@
-//! Futures, executors, retry and limits
+//! Futures, executors, retry and limits: how work is run, waited for, repeated and held back.
+//!
+//! | for | use |
+//! | --- | --- |
+//! | native work that keeps a core busy, and calls that block | [`ThreadPoolExecutor`] |
+//! | work that waits: requests, timers | [`AsyncExecutor`] |
+//! | a result that is not there yet | [`Future`], made by an executor or by [`promise`] |
+//! | not asking more of a server than it can do | [`limit::Limiter`] |
+//! | trying again, a bounded number of times | [`retry::RetryBudget`] |
+//! | what all this costs | [`sys`] |
+//!
+//! Every executor returns the same [`Future`], and a `Future` can be waited for from everywhere: a thread blocks in
+//! [`result`](Future::result), async code awaits it on any runtime, and [`on_done`](Future::on_done) leaves a
+//! callback. A panic is an error value, [`TaskError::Panicked`], that names message and place. Nothing here prints, reads the
+//! environment or opens a connection.
+//!
+//! # Examples
+//!
+//! An event loop waits, a pool of threads computes, and each awaits the other's result.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tricorne_exec::{AsyncExecutor, Shutdown, TaskError, ThreadPoolExecutor};
+//!
+//! let pool = Arc::new(ThreadPoolExecutor::builder().workers(2).name("count").build()?);
+//! let event_loop = AsyncExecutor::builder().name("fetch").build()?;
+//!
+//! let workers = Arc::clone(&pool);
+//! let words = event_loop.spawn(async move {
+//!     let page = async { "three words here" }.await;
+//!     workers.submit(move || page.split_whitespace().count()).await
+//! });
+//! assert_eq!(words.result()??, 3);
+//!
+//! let broken = pool.submit(|| [1, 2, 3].iter().position(|n| *n == 4).expect("no four"));
+//! assert!(matches!(broken.result(), Err(TaskError::Panicked { message, .. }) if message == "no four"));
+//! pool.shutdown(Shutdown::Drain);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(unsafe_code)]
 
 pub mod limit;
 pub mod retry;
+pub mod sys;
+
+mod async_executor;
+mod error;
+mod executor;
+mod future;
+mod panics;
+mod thread_pool;
+
+pub use async_executor::{AsyncExecutor, AsyncExecutorBuilder};
+pub use error::{ExecError, TaskError};
+pub use executor::Shutdown;
+pub use future::{Future, Promise, TaskResult, promise};
+pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
