@@ -363,12 +363,7 @@ fn errors_say_where_what_and_the_way_out() {
         ("words <> 1", "<>", "`<>` is not an operator", "write `!=`"),
         ("!keep", "!", "`!` is not an operator", "write `not`"),
         ("keep AND keep", "AND", "unexpected `AND`", "write `and`, in lower case"),
-        (
-            "words > 20k",
-            "20k",
-            "`20k` is not a number",
-            "write numbers like `20`, `-1.5`, `1e3` or `10_000`",
-        ),
+        ("words > 20k", "20k", "`20k` is not a number", "write numbers like `20`, `-1.5`, `1e3` or `10_000`"),
         (
             "words > 9223372036854775808",
             "9223372036854775808",
@@ -405,7 +400,8 @@ fn errors_say_where_what_and_the_way_out() {
         ),
     ] {
         let error = Expr::parse(source, &columns()).expect_err(source);
-        let found = (&source[error.offset..error.offset + error.len], error.message.as_str(), error.hint.as_deref());
+        let found =
+            (&source[error.offset..error.offset + error.len], error.message.as_str(), error.hint.as_deref());
         assert_eq!(found, (place, message, Some(hint)), "{source}");
     }
     let error = Expr::parse("keep and", &columns()).unwrap_err();
@@ -455,9 +451,13 @@ fn null_is_neither_true_nor_false() {
 #[test]
 fn a_cell_of_another_type_than_promised_counts_as_null() {
     let row = Cells(vec![Cell::Text("5".into()), Cell::Null, Cell::Int(2), Cell::Int(1), Cell::Int(1)]);
-    for (source, expected) in
-        [("words == 5", false), ("words != 5", false), ("language != 'en'", false), ("keep", false), ("mean == 2", true)]
-    {
+    for (source, expected) in [
+        ("words == 5", false),
+        ("words != 5", false),
+        ("language != 'en'", false),
+        ("keep", false),
+        ("mean == 2", true),
+    ] {
         assert_eq!(Expr::parse(source, &columns()).unwrap().eval(&row), expected, "{source}");
     }
 }

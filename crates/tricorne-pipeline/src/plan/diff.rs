@@ -50,7 +50,7 @@ fn compare_stages(old: &[Value], new: &[Value], changes: &mut Vec<String>) {
     for stage in old {
         match unmatched.iter().position(|other| other["use"] == stage["use"]) {
             Some(place) => {
-                compare(stage["use"].as_str().unwrap_or("stage"), stage, unmatched.remove(place), changes)
+                compare(stage["use"].as_str().unwrap_or("stage"), stage, unmatched.remove(place), changes);
             }
             None => changes.push(format!("the stage {} is gone", stage_in_words(stage))),
         }

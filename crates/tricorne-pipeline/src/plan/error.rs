@@ -82,17 +82,17 @@ impl PlanError {
         let end = floor_char_boundary(source, span.end).max(start);
         let line_start = source[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = source[start..].find('\n').map_or(source.len(), |newline| start + newline);
+        let line = source[line_start..line_end].trim_end_matches('\r');
+        // A mistake can start at the line break itself, or go on in later lines.
+        let in_line = |at: usize| (at - line_start).min(line.len());
         PlanError {
             path: path.into(),
             line: source[..start].matches('\n').count() + 1,
-            column: source[line_start..start].chars().count() + 1,
+            column: line[..in_line(start)].chars().count() + 1,
             kind,
             message,
             hint,
-            excerpt: Some(excerpt(
-                &source[line_start..line_end],
-                start - line_start..end.min(line_end) - line_start,
-            )),
+            excerpt: Some(excerpt(line, in_line(start)..in_line(end))),
         }
     }
 

@@ -30,7 +30,10 @@ pub(super) fn headers(reader: &mut Reader<'_>, fetch: &Section<'_>) -> BTreeMap<
         reader.wrong_type("headers", value, "a section that starts with `[fetch.headers]`");
         return headers;
     };
-    for (key, value) in table {
+    let mut entries: Vec<_> = table.iter().collect();
+    // The table is sorted by name; of a header that is there twice the later one is the mistake.
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
         let name = key.get_ref().to_ascii_lowercase();
         let DeValue::String(text) = value.get_ref() else {
             reader.wrong_type(key.get_ref(), value, "a string");

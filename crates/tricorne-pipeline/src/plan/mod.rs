@@ -35,6 +35,8 @@ mod print;
 mod reader;
 mod shape;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -368,7 +370,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong with the plan, or that the file cannot be read.
     pub fn load(path: &Path) -> Result<Plan, PlanErrors> {
-        let text = parse::read(path).map_err(|error| PlanErrors::new(vec![error]))?;
+        let text = parse::read(path)?;
         Plan::parse(&text, path, path.parent().unwrap_or(Path::new("")))
     }
 

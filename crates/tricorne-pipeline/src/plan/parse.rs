@@ -7,17 +7,18 @@ use std::{fs, io};
 use toml::de::{DeTable, DeValue};
 
 use super::error::{PlanError, PlanErrorKind, PlanErrors};
-use super::reader::{Found, Reader, Section};
+use super::reader::{Found, PLAN, Reader, Section};
+use super::stages::{STAGE, stages};
 use super::{Fetch, Format, InputPath, Plan, Run, Sink, Source};
 use crate::expr::nearest::nearest;
 
 /// The sections of a plan, with what messages call them and the keys they have. Keys of stages depend on the
 /// stage and are checked there.
 const SECTIONS: [(&str, &str, &[&str]); 5] = [
-    ("source", "[source]", &["urls", "jsonl", "url_key", "files"]),
+    ("source", "`[source]`", &["urls", "jsonl", "url_key", "files"]),
     (
         "fetch",
-        "[fetch]",
+        "`[fetch]`",
         &[
             "concurrency",
             "per_host",
@@ -37,9 +38,9 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
             "ca_file",
         ],
     ),
-    ("stage", "[[stage]]", &["use", "columns", "where", "by"]),
-    ("sink", "[sink]", &["path", "format", "records_per_shard", "compression_level", "row_group_rows"]),
-    ("run", "[run]", &["workers", "watchdog_secs", "stage_timeout_secs"]),
+    ("stage", STAGE, &["use", "columns", "where", "by"]),
+    ("sink", "`[sink]`", &["path", "format", "records_per_shard", "compression_level", "row_group_rows"]),
+    ("run", "`[run]`", &["workers", "watchdog_secs", "stage_timeout_secs"]),
 ];
 
 /// The largest plan file that is read; anything larger was given by mistake.
@@ -58,15 +59,15 @@ fn keys_of(section: &str) -> &'static [&'static str] {
 }
 
 /// The text of a plan file.
-pub(super) fn read(path: &Path) -> Result<String, PlanError> {
+pub(super) fn read(path: &Path) -> Result<String, PlanErrors> {
     let unreadable = |message: String, hint: Option<String>| {
-        PlanError::whole_file(path, PlanErrorKind::Unreadable, message, hint)
+        PlanErrors::new(vec![PlanError::whole_file(path, PlanErrorKind::Unreadable, message, hint)])
     };
     let mut bytes = Vec::new();
     let size_bytes = fs::File::open(path)
         .and_then(|file| file.take(MAX_PLAN_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => unreadable("there is no such plan file".into(), near_file(path)),
+            io::ErrorKind::NotFound => unreadable("there is no such plan file".into(), near_file(path, path)),
             kind => unreadable(format!("the plan file cannot be read: {kind}"), None),
         })?;
     if size_bytes as u64 > MAX_PLAN_BYTES {
@@ -78,22 +79,25 @@ pub(super) fn read(path: &Path) -> Result<String, PlanError> {
         let bytes = error.into_bytes();
         let message = format!("the byte `0x{:02x}` is not UTF-8", bytes[at]);
         let hint = Some("save the plan as UTF-8".into());
-        PlanError::at(path, &String::from_utf8_lossy(&bytes), at..at, PlanErrorKind::Syntax, message, hint)
+        let text = String::from_utf8_lossy(&bytes);
+        PlanErrors::new(vec![PlanError::at(path, &text, at..at, PlanErrorKind::Syntax, message, hint)])
     })
 }
 
-/// A hint at a file of a similar name in the same folder.
-fn near_file(path: &Path) -> Option<String> {
+/// A hint at a file of a similar name in the folder of `path`, spelt as `written` spells the folder.
+fn near_file(path: &Path, written: &Path) -> Option<String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut names: Vec<String> =
         fs::read_dir(parent).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort_unstable();
     let near = nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
-    Some(format!("did you mean `{}`?", path.with_file_name(near).display()))
+    Some(format!("did you mean `{}`?", written.with_file_name(near).display()))
 }
 
 /// Checks the text of a plan.
 pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, PlanErrors> {
+    // A byte order mark is no character of the first line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
     let mut reader = Reader { path, text, errors: Vec::new() };
     let mut readable = true;
@@ -105,7 +109,9 @@ pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, Pl
             reader.error(span, PlanErrorKind::Duplicate, format!("`{name}` is there twice"), hint.to_owned());
         } else {
             readable = false;
-            reader.error(span, PlanErrorKind::Syntax, format!("not valid TOML: {}", error.message()), None);
+            let bare_word = error.message().starts_with("string values must be quoted");
+            let hint = bare_word.then(|| "put text in quotes".to_owned());
+            reader.error(span, PlanErrorKind::Syntax, format!("not valid TOML: {}", error.message()), hint);
         }
     }
     if !readable {
@@ -121,17 +127,17 @@ pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, Pl
 
 /// The plan in the table; `None` only where an error was noted.
 fn check<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>, base_dir: &Path) -> Option<Plan> {
-    let whole = Section { name: "the plan", table: root, span: 0..0 };
+    let whole = Section { name: PLAN, table: root, span: 0..0 };
     let sections: Vec<&str> = SECTIONS.iter().map(|(key, _, _)| *key).collect();
     reader.check_keys(&whole, &sections, owner);
-    let source_section = required(reader, root, "source", "[source]", "`urls = \"urls.txt\"`");
+    let source_section = required(reader, root, "source", "`[source]`", "`urls = \"urls.txt\"`");
     let source = source_section.as_ref().and_then(|section| source(reader, section, base_dir));
     let has_key = |key| source_section.as_ref().is_some_and(|section| section.table.contains_key(key));
     let has_urls = has_key("urls") || has_key("jsonl") || !has_key("files");
     let fetch = fetch(reader, root, has_urls, base_dir);
     let columns_unknown = source.is_none() && !has_urls;
-    let stages = super::stages::stages(reader, root, has_key("jsonl") || columns_unknown);
-    let sink = required(reader, root, "sink", "[sink]", "`path = \"out\"`")
+    let stages = stages(reader, root, has_key("jsonl") || columns_unknown);
+    let sink = required(reader, root, "sink", "`[sink]`", "`path = \"out\"`")
         .and_then(|section| sink(reader, &section, base_dir));
     let run = run(reader, root);
     Some(Plan {
@@ -154,7 +160,7 @@ fn section<'a>(
 ) -> Option<Section<'a>> {
     let value = root.get(key)?;
     let DeValue::Table(table) = value.get_ref() else {
-        reader.wrong_type(key, value, &format!("a section that starts with `{name}`"));
+        reader.wrong_type(key, value, &format!("a section that starts with {name}"));
         return None;
     };
     Some(Section { name, table, span: value.span() })
@@ -169,8 +175,8 @@ fn required<'a>(
     content: &str,
 ) -> Option<Section<'a>> {
     if !root.contains_key(key) {
-        let hint = Some(format!("add `{name}` with a line like {content}"));
-        let message = format!("the plan has no `{name}`");
+        let hint = Some(format!("add {name} with a line like {content}"));
+        let message = format!("the plan has no {name}");
         reader.errors.push(PlanError::whole_file(reader.path, PlanErrorKind::MissingKey, message, hint));
     }
     section(reader, root, key, name)
@@ -250,13 +256,14 @@ fn input(reader: &mut Reader<'_>, list: &Found<&str>, base_dir: &Path) -> Option
 /// Notes a file that is not there or is a folder.
 fn existing_file(reader: &mut Reader<'_>, named: &Found<&str>, path: &Path) -> Option<()> {
     let (message, hint) = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            (format!("{} is a folder, not a file", reader.written(&named.span)), None)
-        }
+        Ok(metadata) if metadata.is_dir() => (
+            format!("{} is a folder, not a file", reader.written(&named.span)),
+            Some("name a file in it".into()),
+        ),
         Ok(_) => return Some(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let hint =
-                near_file(path).unwrap_or_else(|| "a relative path starts from the plan's folder".into());
+            let hint = near_file(path, Path::new(named.value))
+                .unwrap_or_else(|| "a relative path starts from the plan's folder".into());
             (format!("there is no file `{}`", path.display()), Some(hint))
         }
         Err(error) => (format!("the file `{}` cannot be read: {}", path.display(), error.kind()), None),
@@ -286,7 +293,7 @@ fn fetch<'a>(
     has_urls: bool,
     base_dir: &Path,
 ) -> Option<Fetch> {
-    let Some(section) = section(reader, root, "fetch", "[fetch]") else {
+    let Some(section) = section(reader, root, "fetch", "`[fetch]`") else {
         return has_urls.then(Fetch::default);
     };
     reader.check_keys(&section, keys_of("fetch"), owner);
@@ -311,11 +318,11 @@ fn fetch<'a>(
     let timeout_secs = secs("timeout_secs", default.timeout_secs, 86_400.0);
     let retry_after_max_secs = secs("retry_after_max_secs", default.retry_after_max_secs, 86_400.0);
     let retry_max = reader.seconds(&section, "retry_max_secs", 0.001..=86_400.0);
-    let retry_max_secs = retry_max.map_or(default.retry_max_secs, |found| found.value);
+    let retry_max_secs = retry_max.as_ref().map_or(default.retry_max_secs, |found| found.value);
     let retry_base = reader.seconds(&section, "retry_base_secs", 0.001..=86_400.0);
     let retry_base_secs = retry_base.as_ref().map_or(default.retry_base_secs, |found| found.value);
     if retry_base_secs > retry_max_secs {
-        let span = retry_base.map_or(section.span.clone(), |found| found.span);
+        let span = retry_base.or(retry_max).map_or(section.span.clone(), |found| found.span);
         let message = format!(
             "`retry_base_secs`, `{retry_base_secs}`, is more than `retry_max_secs`, `{retry_max_secs}`"
         );
@@ -323,12 +330,12 @@ fn fetch<'a>(
             span,
             PlanErrorKind::Conflict,
             message,
-            "the first delay cannot be longer than the longest".to_owned(),
+            "set both, the first delay not longer than the longest".to_owned(),
         );
     }
     let bytes = 1..=(4_u64 << 30);
-    let max_body = reader.bytes(&section, "max_body_bytes", bytes.clone());
-    let max_decoded = reader.bytes(&section, "max_decoded_bytes", bytes);
+    let max_body_bytes = reader.bytes(&section, "max_body_bytes", bytes.clone());
+    let max_decoded_bytes = reader.bytes(&section, "max_decoded_bytes", bytes);
     let headers = super::headers::headers(reader, &section);
     let user_agent = super::headers::user_agent(reader, &section);
     let ca_file = reader.string(&section, "ca_file").and_then(|file| {
@@ -347,8 +354,8 @@ fn fetch<'a>(
         retry_max_secs,
         retry_after_max_secs,
         max_redirects: reader.integer(&section, "max_redirects", 0..=50).unwrap_or(default.max_redirects),
-        max_body_bytes: max_body.map_or(default.max_body_bytes, |found| found.value),
-        max_decoded_bytes: max_decoded.map_or(default.max_decoded_bytes, |found| found.value),
+        max_body_bytes: max_body_bytes.unwrap_or(default.max_body_bytes),
+        max_decoded_bytes: max_decoded_bytes.unwrap_or(default.max_decoded_bytes),
         user_agent: user_agent.unwrap_or(default.user_agent),
         headers,
         ca_file,
@@ -363,7 +370,8 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
     let path = reader.string(section, "path");
     let default = Sink::new(path.as_ref().map_or(base_dir.into(), |path| base_dir.join(path.value)));
     let formats = [("parquet", Format::Parquet), ("jsonl", Format::Jsonl)];
-    let format = reader.choice(section, "format", &formats).map_or(default.format, |found| found.value);
+    let format =
+        reader.choice(section, "format", "format", &formats).map_or(default.format, |found| found.value);
     for key in ["compression_level", "row_group_rows"] {
         if let Some((key, _)) = section.table.get_key_value(key)
             && format != Format::Parquet
@@ -372,8 +380,7 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
             reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
         }
     }
-    path.as_ref()?;
-    Some(Sink {
+    let sink = Sink {
         format,
         records_per_shard: reader
             .integer(section, "records_per_shard", 1..=10_000_000)
@@ -385,12 +392,13 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
             .integer(section, "row_group_rows", 1..=10_000_000)
             .unwrap_or(default.row_group_rows),
         path: default.path,
-    })
+    };
+    path.is_some().then_some(sink)
 }
 
 fn run(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Run {
     let default = Run::default();
-    let Some(section) = section(reader, root, "run", "[run]") else {
+    let Some(section) = section(reader, root, "run", "`[run]`") else {
         return default;
     };
     reader.check_keys(&section, keys_of("run"), owner);

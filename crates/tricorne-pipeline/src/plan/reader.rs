@@ -10,18 +10,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Limit;
-use super::bytes::parse_bytes;
+use super::bytes::{format_bytes, parse_bytes};
 use super::error::{PlanError, PlanErrorKind};
 use crate::expr::nearest::{nearest, word_list};
 
 /// A table of the plan.
 pub(super) struct Section<'a> {
-    /// What messages call it: `[fetch]`, or `[[stage]]`.
+    /// What messages call it: [`PLAN`], `` `[fetch]` `` and so on.
     pub(super) name: &'static str,
     pub(super) table: &'a DeTable<'a>,
     /// Where it starts: its header, or the whole inline table.
     pub(super) span: Range<usize>,
 }
+
+/// What messages call the [`Section`] that holds the sections.
+pub(super) const PLAN: &str = "the plan";
 
 /// A value with the place where it is written.
 pub(super) struct Found<T> {
@@ -73,16 +76,16 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let hint = match (nearest(name, keys.iter().copied()), owner(name)) {
-                (_, Some(other)) => format!("`{name}` belongs to `{other}`"),
+                (_, Some(other)) => format!("`{name}` belongs to {other}"),
                 (Some(near), None) => format!("did you mean `{near}`?"),
                 (None, None) => {
-                    format!("the keys of `{}` are {}", section.name, word_list(keys.iter().copied(), "and"))
+                    format!("the keys of {} are {}", section.name, word_list(keys.iter().copied(), "and"))
                 }
             };
             self.error(
                 key.span(),
                 PlanErrorKind::UnknownKey,
-                format!("unknown key `{name}` in `{}`", section.name),
+                format!("unknown key `{name}` in {}", section.name),
                 hint,
             );
         }
@@ -90,7 +93,7 @@ impl<'a> Reader<'a> {
 
     /// Notes that `key` is not there; `example` is a line that would do.
     pub(super) fn missing(&mut self, section: &Section<'_>, key: &str, example: &str) {
-        let message = format!("`{}` has no `{key}`", section.name);
+        let message = format!("{} has no `{key}`", section.name);
         self.error(section.span.clone(), PlanErrorKind::MissingKey, message, format!("add {example}"));
     }
 
@@ -111,9 +114,9 @@ impl<'a> Reader<'a> {
         self.error(value.span(), PlanErrorKind::WrongType, message, hint);
     }
 
-    fn out_of_range(&mut self, key: &str, span: Range<usize>, low: impl Display, high: impl Display) {
+    fn out_of_range(&mut self, key: &str, span: Range<usize>, allowed: &str) {
         let message = format!("`{key}` is {}", self.written(&span));
-        self.error(span, PlanErrorKind::BadValue, message, format!("use a value from `{low}` to `{high}`"));
+        self.error(span, PlanErrorKind::BadValue, message, format!("use {allowed}"));
     }
 
     /// A text, which must not be empty.
@@ -128,7 +131,8 @@ impl<'a> Reader<'a> {
 
     fn not_empty(&mut self, key: &str, text: &'a str, span: Range<usize>) -> Option<Found<&'a str>> {
         if text.trim().is_empty() {
-            self.error(span, PlanErrorKind::BadValue, format!("`{key}` is empty"), None);
+            let hint = "give it a value, or leave it out if it is not needed";
+            self.error(span, PlanErrorKind::BadValue, format!("`{key}` is empty"), hint.to_owned());
             return None;
         }
         Some(Found { value: text, span })
@@ -147,7 +151,7 @@ impl<'a> Reader<'a> {
         };
         let before = self.errors.len();
         let mut found = Vec::new();
-        for item in items.iter() {
+        for item in items {
             let DeValue::String(text) = item.get_ref() else {
                 self.wrong_type(key, item, "a list of strings");
                 continue;
@@ -194,9 +198,31 @@ impl<'a> Reader<'a> {
         let number = whole(value.get_ref()).and_then(|number| T::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
-            self.out_of_range(key, value.span(), range.start(), range.end());
+            let allowed = format!("a number from `{}` to `{}`", range.start(), range.end());
+            self.out_of_range(key, value.span(), &allowed);
         }
         number
+    }
+
+    /// `"auto"` or a whole number from 1 to `most`.
+    pub(super) fn limit(&mut self, section: &Section<'_>, key: &str, most: usize) -> Option<Limit> {
+        let value = section.table.get(key)?;
+        match value.get_ref() {
+            DeValue::String(text) if text == "auto" => Some(Limit::Auto),
+            DeValue::Integer(_) => {
+                let number = whole(value.get_ref()).and_then(|number| usize::try_from(number).ok());
+                let number = number.filter(|number| *number <= most).and_then(NonZeroUsize::new);
+                if number.is_none() {
+                    let allowed = format!("a number from `1` to `{most}`, or `\"auto\"`");
+                    self.out_of_range(key, value.span(), &allowed);
+                }
+                number.map(Limit::Fixed)
+            }
+            _ => {
+                self.wrong_type(key, value, "a whole number or `\"auto\"`");
+                None
+            }
+        }
     }
 
     /// A time in seconds within `range`.
@@ -207,7 +233,7 @@ impl<'a> Reader<'a> {
         range: RangeInclusive<f64>,
     ) -> Option<Found<f64>> {
         let value = section.table.get(key)?;
-        let number = match value.get_ref() {
+        let seconds = match value.get_ref() {
             DeValue::Integer(_) => whole(value.get_ref()).map(|number| number as f64),
             DeValue::Float(float) => float.as_str().parse().ok(),
             _ => {
@@ -215,11 +241,12 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        let number = number.filter(|number| range.contains(number));
-        if number.is_none() {
-            self.out_of_range(key, value.span(), range.start(), range.end());
+        let seconds = seconds.filter(|seconds| range.contains(seconds));
+        if seconds.is_none() {
+            let allowed = format!("a number of seconds from `{}` to `{}`", range.start(), range.end());
+            self.out_of_range(key, value.span(), &allowed);
         }
-        number.map(|value_secs| Found { value: value_secs, span: value.span() })
+        seconds.map(|seconds| Found { value: seconds, span: value.span() })
     }
 
     /// A size in bytes, as a number or like `"10 MiB"`, within `range`.
@@ -228,7 +255,7 @@ impl<'a> Reader<'a> {
         section: &Section<'_>,
         key: &str,
         range: RangeInclusive<u64>,
-    ) -> Option<Found<u64>> {
+    ) -> Option<u64> {
         let value = section.table.get(key)?;
         let bytes = match value.get_ref() {
             DeValue::Integer(_) => whole(value.get_ref()).and_then(|number| u64::try_from(number).ok()),
@@ -248,48 +275,29 @@ impl<'a> Reader<'a> {
         };
         let bytes = bytes.filter(|bytes| range.contains(bytes));
         if bytes.is_none() {
-            self.out_of_range(
-                key,
-                value.span(),
-                super::bytes::format_bytes(*range.start()),
-                super::bytes::format_bytes(*range.end()),
-            );
+            let (low, high) = (format_bytes(*range.start()), format_bytes(*range.end()));
+            self.out_of_range(key, value.span(), &format!("a size from `{low}` to `{high}`"));
         }
-        bytes.map(|bytes| Found { value: bytes, span: value.span() })
+        bytes
     }
 
-    /// `"auto"` or a whole number from 1 to `most`.
-    pub(super) fn limit(&mut self, section: &Section<'_>, key: &str, most: usize) -> Option<Limit> {
-        let value = section.table.get(key)?;
-        match value.get_ref() {
-            DeValue::String(text) if text == "auto" => Some(Limit::Auto),
-            DeValue::Integer(_) => {
-                let number = self.integer(section, key, 1..=most)?;
-                NonZeroUsize::new(number).map(Limit::Fixed)
-            }
-            _ => {
-                self.wrong_type(key, value, "a whole number or `\"auto\"`");
-                None
-            }
-        }
-    }
-
-    /// One of some words.
+    /// One of some words, each of which is a `noun`.
     pub(super) fn choice<T: Copy>(
         &mut self,
         section: &Section<'a>,
         key: &str,
+        noun: &str,
         choices: &[(&'static str, T)],
     ) -> Option<Found<T>> {
         let found = self.string(section, key)?;
-        let value = self.one_of(key, &found, choices)?;
+        let value = self.one_of(noun, &found, choices)?;
         Some(Found { value, span: found.span })
     }
 
     /// What the word stands for, if it is one of the choices.
     pub(super) fn one_of<T: Copy>(
         &mut self,
-        key: &str,
+        noun: &str,
         word: &Found<&str>,
         choices: &[(&'static str, T)],
     ) -> Option<T> {
@@ -298,10 +306,10 @@ impl<'a> Reader<'a> {
         }
         let names = || choices.iter().map(|(name, _)| *name);
         let hint = match nearest(word.value, names()) {
-            Some(near) => format!("did you mean `\"{near}\"`?"),
+            Some(near) => format!("did you mean `{near}`?"),
             None => format!("use {}", word_list(names(), "or")),
         };
-        let message = format!("`{key}` is {}, which it cannot be", self.written(&word.span));
+        let message = format!("there is no {noun} `{}`", word.value.escape_debug());
         self.error(word.span.clone(), PlanErrorKind::BadValue, message, hint);
         None
     }

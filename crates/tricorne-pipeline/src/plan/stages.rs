@@ -12,6 +12,9 @@ use super::{DedupKey, Feature, Stage};
 use crate::expr::nearest::{nearest, word_list};
 use crate::expr::{Column, Expr, ExprErrorKind};
 
+/// What messages call the section of a stage.
+pub(super) const STAGE: &str = "`[[stage]]`";
+
 /// A stage that was read, and where its name stands.
 struct Read<'a> {
     kind: Kind<'a>,
@@ -58,12 +61,12 @@ pub(super) fn stages<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>, may_hav
         return Vec::new();
     };
     let mut read = Vec::new();
-    for item in items.iter() {
+    for item in items {
         let DeValue::Table(table) = item.get_ref() else {
             reader.wrong_type("stage", item, "a section that starts with `[[stage]]`");
             continue;
         };
-        read.push(stage(reader, &Section { name: "[[stage]]", table, span: item.span() }));
+        read.push(stage(reader, &Section { name: STAGE, table, span: item.span() }));
     }
     check_order(reader, &read);
     finish(reader, read, may_have_extra)
@@ -92,7 +95,7 @@ fn stage<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Read<'a> {
         }
         "dedup" => {
             let keys = [DedupKey::Text, DedupKey::Sha256].map(|key| (key.as_str(), key));
-            (&["use", "by"], Kind::Dedup(reader.choice(section, "by", &keys)))
+            (&["use", "by"], Kind::Dedup(reader.choice(section, "by", "dedup key", &keys)))
         }
         other => {
             let hint = match (other, nearest(other, Stage::NAMES)) {
@@ -110,7 +113,7 @@ fn stage<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Read<'a> {
     };
     reader.check_keys(section, keys, |key| {
         // A key of another stage is better explained by the list of this stage's keys.
-        owner(key).filter(|other| *other != "[[stage]]")
+        owner(key).filter(|other| *other != STAGE)
     });
     Read { kind, span: name.span }
 }
@@ -126,7 +129,7 @@ fn features<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Vec<Feature> 
     reader.refuse_repeats("columns", &names);
     let choices = Feature::ALL.map(|feature| (feature.name(), feature));
     let features: Vec<Feature> =
-        names.iter().filter_map(|name| reader.one_of("columns", name, &choices)).collect();
+        names.iter().filter_map(|name| reader.one_of("feature", name, &choices)).collect();
     if features.len() == names.len() { features } else { Feature::ALL.into() }
 }
 
