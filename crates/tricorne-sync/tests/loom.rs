@@ -11,7 +11,8 @@
 //!
 //! What is not modelled: reference counts (they are the standard library's), a deadline that passes during the sleep
 //! itself, more than three threads, spurious wake-ups of the condition variable, and the amount of waiting time that
-//! `stats()` reports. The larger models are cut to three preemptions, where most known races show.
+//! `stats()` reports. Three models would take minutes: they are cut to three preemptions
+//! (`bounded_model`). The others are exhaustive.
 #![cfg(tricorne_loom)]
 
 use std::future::Future;
@@ -207,7 +208,7 @@ fn queue_hands_over_in_order_through_one_place() {
 
 #[test]
 fn queue_two_producers_share_one_place() {
-    model(|| {
+    bounded_model(|| {
         let queue = Arc::new(Queue::bounded(1));
         let producers = [1, 2].map(|item| {
             let queue = Arc::clone(&queue);
@@ -300,7 +301,7 @@ fn queue_close_now_loses_nothing() {
 
 #[test]
 fn event_wakes_all_and_shows_what_came_before() {
-    model(|| {
+    bounded_model(|| {
         let event = Arc::new(Event::new());
         let data = Arc::new(AtomicUsize::new(0));
         let waiter = {
@@ -326,7 +327,7 @@ fn event_wakes_all_and_shows_what_came_before() {
 
 #[test]
 fn event_a_waiter_that_gives_up_disturbs_nobody() {
-    model(|| {
+    bounded_model(|| {
         let event = Arc::new(Event::new());
         let patient = {
             let event = Arc::clone(&event);
