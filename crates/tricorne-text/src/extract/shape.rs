@@ -1,0 +1,330 @@
+//! A first look at a page, in one linear pass: its tags, whether parsing it is safe, and the page without what a parser need not see.
+//!
+//! An HTML parser does work that grows with the depth of the tree at each tag, repeats unclosed formatting in each paragraph, and
+//! compares each attribute of a tag with all others: a hostile page of a few megabytes can cost minutes or gigabytes that way. What a tag
+//! may cost is therefore added up here first, from bounds that are never too low by much.
+
+/// What a page would cost a parser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Shape {
+    /// Tags, start and end, without those that `survey` leaves out.
+    pub(super) tags: usize,
+    /// An upper bound of the depth of the tree.
+    pub(super) depth: usize,
+    /// The sum of open elements over all tags, counting those that are opened again, in each block, by formatting left open.
+    pub(super) work: usize,
+    /// The most attributes on one tag.
+    pub(super) attributes: usize,
+}
+
+impl Shape {
+    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of many pages.
+    pub(super) fn survey(html: &str) -> (Self, String) {
+        let mut shape = Self::default();
+        let mut slim = String::with_capacity(html.len());
+        let mut copied = 0;
+        let (mut depth, mut formatting) = (0usize, 0usize);
+        for tag in Tags::new(html) {
+            if tag.is_comment || tag.is("script") || tag.is("style") {
+                slim.push_str(&html[copied..tag.start]);
+                copied = tag.end;
+                continue;
+            }
+            shape.tags += 1;
+            shape.attributes = shape.attributes.max(tag.attributes);
+            match Nesting::of(tag.name) {
+                Nesting::Void => {}
+                Nesting::Formatting if tag.is_end => formatting = formatting.saturating_sub(1),
+                Nesting::Formatting => formatting += 1,
+                Nesting::Block if tag.is_end => depth = depth.saturating_sub(1),
+                Nesting::Block => depth += 1,
+            }
+            shape.depth = shape.depth.max(depth + formatting);
+            shape.work = shape.work.saturating_add(depth + formatting);
+        }
+        slim.push_str(&html[copied..]);
+        (shape, slim)
+    }
+
+    /// Whether a parser, and rules that look at each element's ancestors, can take the page.
+    pub(super) fn is_safe(self) -> bool {
+        self.tags <= MAX_TAGS
+            && self.depth <= MAX_DEPTH
+            && self.work <= MAX_WORK
+            && self.attributes <= MAX_ATTRIBUTES
+    }
+}
+
+/// Real pages of several megabytes have about 100,000 tags.
+const MAX_TAGS: usize = 400_000;
+/// Browsers cut the tree at a depth of 512. Elements whose end tag may be left out count as if it never came.
+const MAX_DEPTH: usize = 512;
+const MAX_WORK: usize = 20_000_000;
+const MAX_ATTRIBUTES: usize = 512;
+
+/// What a tag does to the nesting.
+enum Nesting {
+    /// It nests nothing, or the parser closes it before the next of its kind.
+    Void,
+    /// Formatting: left open, it is opened again in each block that follows.
+    Formatting,
+    Block,
+}
+
+impl Nesting {
+    fn of(name: &str) -> Self {
+        let mut lower = [0; 12];
+        let Some(lower) = lower.get_mut(..name.len()) else { return Self::Block };
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"area" | b"base" | b"br" | b"col" | b"embed" | b"hr" | b"img" | b"input" | b"link" | b"meta"
+            | b"param" | b"source" | b"track" | b"wbr" | b"p" | b"li" | b"dt" | b"dd" | b"tr" | b"td"
+            | b"th" | b"thead" | b"tbody" | b"tfoot" | b"option" | b"optgroup" | b"html" | b"head"
+            | b"body" => Self::Void,
+            b"a" | b"b" | b"big" | b"code" | b"em" | b"font" | b"i" | b"nobr" | b"s" | b"small"
+            | b"strike" | b"strong" | b"tt" | b"u" => Self::Formatting,
+            _ => Self::Block,
+        }
+    }
+}
+
+/// One tag of a page, with its content if that is not markup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag<'a> {
+    /// The name as written; empty for comments and declarations.
+    pub(super) name: &'a str,
+    pub(super) is_end: bool,
+    pub(super) is_comment: bool,
+    /// How many attributes there are, at most.
+    pub(super) attributes: usize,
+    /// Where the tag begins, and with it the text before it ends.
+    pub(super) start: usize,
+    /// Where the text after the tag begins: for elements with `raw_text` after the element.
+    pub(super) end: usize,
+    /// What stands in a script, style, title or the like.
+    pub(super) raw_text: &'a str,
+}
+
+impl Tag<'_> {
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// The tags of a page, in order. Linear: no byte is read more than a few times.
+pub(super) struct Tags<'a> {
+    html: &'a str,
+    at: usize,
+}
+
+impl<'a> Tags<'a> {
+    pub(super) fn new(html: &'a str) -> Self {
+        Self { html, at: 0 }
+    }
+
+    fn after(&self, from: usize, mark: &str) -> usize {
+        self.html[from..].find(mark).map_or(self.html.len(), |found| from + found + mark.len())
+    }
+
+    /// The end of what stands in an element without markup, which its end tag or the page ends.
+    fn raw_text_end(&self, from: usize, name: &str) -> usize {
+        let bytes = self.html.as_bytes();
+        let is_script = name.eq_ignore_ascii_case("script");
+        // In a comment within a script, a script may write another.
+        let (mut in_comment, mut in_inner_script) = (false, false);
+        let mut at = from;
+        while let Some(found) = self.html[at..].find(['<', '>']) {
+            let mark = at + found;
+            at = mark + 1;
+            let rest = &bytes[at..];
+            if bytes[mark] == b'>' {
+                if bytes[from..mark].ends_with(b"--") {
+                    (in_comment, in_inner_script) = (false, false);
+                }
+            } else if let Some(rest) = rest.strip_prefix(b"/") {
+                if starts_with_name(rest, name) {
+                    if !in_inner_script {
+                        return mark;
+                    }
+                    in_inner_script = false;
+                }
+            } else if is_script {
+                in_comment |= rest.starts_with(b"!--");
+                in_inner_script |= in_comment && starts_with_name(rest, name);
+            }
+        }
+        self.html.len()
+    }
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = Tag<'a>;
+
+    fn next(&mut self) -> Option<Tag<'a>> {
+        let bytes = self.html.as_bytes();
+        loop {
+            let start = self.at + self.html[self.at..].find('<')?;
+            let is_end = bytes.get(start + 1) == Some(&b'/');
+            let name_start = start + 1 + usize::from(is_end);
+            match bytes.get(name_start) {
+                Some(b'!' | b'?') => {
+                    let is_comment = self.html[name_start..].starts_with("!--");
+                    // From the dashes that open it: `<!-->` is a whole comment.
+                    let end = if is_comment {
+                        self.after(name_start + 1, "-->")
+                    } else {
+                        self.after(name_start, ">")
+                    };
+                    self.at = end;
+                    return Some(Tag {
+                        name: "",
+                        is_end,
+                        is_comment,
+                        attributes: 0,
+                        start,
+                        end,
+                        raw_text: "",
+                    });
+                }
+                Some(byte) if byte.is_ascii_alphabetic() => {}
+                // A bare `<` is text.
+                _ => {
+                    self.at = name_start;
+                    continue;
+                }
+            }
+            let name_bytes = bytes[name_start..]
+                .iter()
+                .take_while(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'>'))
+                .count();
+            let name = &self.html[name_start..name_start + name_bytes];
+            let (attributes, mut end) = skip_attributes(bytes, name_start + name_bytes);
+            let mut raw_text = "";
+            if !is_end && RAW_TEXT_ELEMENTS.iter().any(|raw| name.eq_ignore_ascii_case(raw)) {
+                let raw_text_end = self.raw_text_end(end, name);
+                raw_text = &self.html[end..raw_text_end];
+                end = self.after(raw_text_end, ">");
+            }
+            self.at = end;
+            return Some(Tag { name, is_end, is_comment: false, attributes, start, end, raw_text });
+        }
+    }
+}
+
+const RAW_TEXT_ELEMENTS: &[&str] =
+    &["script", "style", "title", "textarea", "noscript", "iframe", "noembed", "noframes", "xmp"];
+
+fn starts_with_name(text: &[u8], name: &str) -> bool {
+    text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+        && text.get(name.len()).is_none_or(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'))
+}
+
+/// Goes from the end of a tag's name to after its `>`; gives the number of attributes and the place.
+fn skip_attributes(bytes: &[u8], from: usize) -> (usize, usize) {
+    let (mut at, mut attributes) = (from, 0);
+    let mut is_in_name = false;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'>' => return (attributes, at + 1),
+            b'=' if is_in_name => {
+                is_in_name = false;
+                at += 1;
+                while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
+                    at += 1;
+                }
+                match bytes.get(at) {
+                    Some(quote @ (b'"' | b'\'')) => {
+                        let value = &bytes[at + 1..];
+                        let value_bytes = value.iter().position(|byte| byte == quote).unwrap_or(value.len());
+                        at = (at + value_bytes + 2).min(bytes.len());
+                    }
+                    _ => {
+                        while bytes.get(at).is_some_and(|byte| !byte.is_ascii_whitespace() && *byte != b'>') {
+                            at += 1;
+                        }
+                    }
+                }
+                continue;
+            }
+            b'/' => is_in_name = false,
+            _ if byte.is_ascii_whitespace() => {
+                // `name = value` is one attribute.
+                let rest = bytes[at..].trim_ascii_start();
+                if !(is_in_name && rest.first() == Some(&b'=')) {
+                    is_in_name = false;
+                }
+                at = bytes.len() - rest.len();
+                continue;
+            }
+            _ => {
+                attributes += usize::from(!is_in_name);
+                is_in_name = true;
+            }
+        }
+        at += 1;
+    }
+    (attributes, bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(html: &str) -> Vec<(&str, bool, usize)> {
+        Tags::new(html).map(|tag| (tag.name, tag.is_end, tag.attributes)).collect()
+    }
+
+    #[test]
+    fn tags_are_found_as_a_browser_finds_them() {
+        assert_eq!(
+            names("<p class='a > b' id=x hidden>1 < 2</P ><br/>"),
+            [("p", false, 3), ("P", true, 0), ("br", false, 0)]
+        );
+        assert_eq!(
+            names("<!DOCTYPE html><!-- <p> --><!--><p>"),
+            [("", false, 0), ("", false, 0), ("", false, 0), ("p", false, 0)]
+        );
+        assert_eq!(
+            names("<script>'<p>'</script x><a\nhref = 'b' c>"),
+            [("script", false, 0), ("a", false, 2)]
+        );
+        assert_eq!(names("<style>"), [("style", false, 0)]);
+        assert_eq!(names("<title>a <p></title><p>"), [("title", false, 0), ("p", false, 0)]);
+        assert_eq!(names("<p title='never closed <p>"), [("p", false, 1)]);
+        assert_eq!(names("a < b <3 </ <"), []);
+        assert_eq!(names("<ä>"), []);
+    }
+
+    #[test]
+    fn scripts_styles_and_comments_are_left_out() {
+        let cases = [
+            ("a<script>b</script>c<STYLE>d</STYLE>e<!-- f -->g", "aceg"),
+            ("a<script><!-- write('<script>b</script>') --></script>c", "ac"),
+            ("a<script><!-- write('<script>b</script>')</script>c", "ac"),
+            ("a<script>'<!--' + '<script>' + '-->'</script>b", "ab"),
+            ("a<script>x</scripts></script >b", "ab"),
+            ("a<title><!-- b --></title>", "a<title><!-- b --></title>"),
+            ("a<script>b", "a"),
+            ("<p title='<!-- a -->'>b", "<p title='<!-- a -->'>b"),
+        ];
+        for (html, slim) in cases {
+            assert_eq!(Shape::survey(html).1, slim, "{html}");
+        }
+    }
+
+    fn shape(html: &str) -> Shape {
+        Shape::survey(html).0
+    }
+
+    #[test]
+    fn shapes_of_good_and_bad_pages() {
+        let row = "<tr><td><a href='x'><b>cell</b></a><p>text<br><img src=x><li>item";
+        assert!(shape(&format!("<table>{}</table>", row.repeat(10_000))).is_safe());
+        for bad in ["<div>", "<b>", "<font size=1><p>", "<custom-element>", "<ul><li>"] {
+            assert!(!shape(&bad.repeat(5_000)).is_safe(), "{bad}");
+        }
+        assert!(!shape(&format!("<p {}>", "a=1 ".repeat(1_000))).is_safe());
+        assert_eq!(shape("<div><p><b>x</b></div>"), Shape { tags: 5, depth: 2, work: 5, attributes: 0 });
+    }
+}
