@@ -72,8 +72,8 @@ impl AsyncExecutorBuilder {
     ///
     /// # Errors
     ///
-    /// [`ExecError::Start`] if the system refuses a thread, or what its event loop needs; the loops that were started end
-    /// again.
+    /// [`ExecError::Start`] if the system refuses a thread, or what its event loop needs; the loops that were started
+    /// end again.
     pub fn build(self) -> Result<AsyncExecutor, ExecError> {
         panics::install_hook();
         let mut executor = AsyncExecutor {
@@ -135,8 +135,8 @@ impl AsyncExecutor {
     /// Takes no more tasks, lets those that run end as `how` says, and waits for the loops to end, for at most
     /// `timeout`; what has not ended by then is cancelled. `true` if all loops have ended.
     ///
-    /// `false` means that a task blocks its loop: that thread is left alone, and ends when the task lets go. Called from
-    /// one of its own loops it does not wait for that one.
+    /// `false` means that a task blocks its loop: that thread is left alone, and ends when the task lets go. Called
+    /// from one of its own loops it does not wait for that one.
     pub fn shutdown(&self, how: Shutdown, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         for event_loop in &self.loops {

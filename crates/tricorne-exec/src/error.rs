@@ -52,7 +52,8 @@ impl ExecError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Start { .. } => {
-                "use fewer workers or a smaller stack, or raise the limits for processes and open files (`ulimit -u`, `ulimit -n`)"
+                "use fewer workers or a smaller stack, or raise the limits for processes and open files \
+                 (`ulimit -u`, `ulimit -n`)"
             }
         }
     }

@@ -133,8 +133,8 @@ pub struct Promise<T> {
 }
 
 impl<T> Promise<T> {
-    /// Says that work begins; from now on [`Future::cancel`] is only a request. `false` if it was cancelled already: then
-    /// the work need not be done.
+    /// Says that work begins; from now on [`Future::cancel`] is only a request. `false` if it was cancelled already:
+    /// then the work need not be done.
     #[must_use]
     pub fn start(&self) -> bool {
         let mut state = self.shared().lock();

@@ -11,8 +11,8 @@
 //!
 //! Every executor returns the same [`Future`], and a `Future` can be waited for from everywhere: a thread blocks in
 //! [`result`](Future::result), async code awaits it on any runtime, and [`on_done`](Future::on_done) leaves a
-//! callback. A panic is an error value, [`TaskError::Panicked`], that names message and place. Nothing here prints, reads the
-//! environment or opens a connection.
+//! callback. A panic is an error value, [`TaskError::Panicked`], that names message and place. Nothing here prints,
+//! reads the environment or opens a connection.
 //!
 //! # Examples
 //!

@@ -16,8 +16,8 @@ pub fn thread_cpu_time() -> Duration {
 
 /// Reads the CPU time of one thread from any thread.
 ///
-/// After the thread has ended the system may give its number to a new thread, whose time would then be read: the reader should
-/// know that the thread still runs, or keep the last value that the thread itself has left.
+/// After the thread has ended the system may give its number to a new thread, whose time would then be read: the
+/// reader should know that the thread still runs, or keep the last value that the thread itself has left.
 #[derive(Debug, Clone, Copy)]
 pub struct ThreadClock {
     clock: libc::clockid_t,

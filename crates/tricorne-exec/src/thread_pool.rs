@@ -23,7 +23,8 @@ thread_local! {
 ///
 /// The queue of tasks has no bound: whoever may submit faster than the workers work bounds it, with a
 /// [`Semaphore`](tricorne_sync::Semaphore) say. A task that panics fails alone. A task that waits for another one of
-/// the same pool, with [`Future::result`], runs it itself if no worker has begun it, so a pool does not wait for itself.
+/// the same pool, with [`Future::result`], runs it itself if no worker has begun it, so a pool does not wait for
+/// itself. (Awaiting it there, in a runtime of the task's own, has no such help.)
 ///
 /// Dropping the pool finishes all tasks that were submitted, like [`Shutdown::Drain`]; while the thread panics, it
 /// cancels those that have not started, so that the panic is not held up by them.

@@ -1,6 +1,7 @@
 //! Simulated servers that decided the adaptive rule: time is a number, so minutes run in milliseconds, always alike.
 //!
-//! Judged is what the server works on, not what the client has in flight: on the way and in the journal there is always some.
+//! Judged is what the server works on, not what the client has in flight: some of that is on the way or in the
+//! journal.
 //!
 //! Not modelled: packet loss, clock jumps, more than one client.
 

@@ -8,8 +8,8 @@
 //! *Refusals* (429, 503, time-outs). What is in flight when a refusal comes back, without the refused, is being
 //! served: after a step too far that number is exactly the new limit. But when a server shrinks, each request it
 //! still works on was sent in better times, and the number says little. So refusals in a row cut deeper and deeper (by
-//! 0, 1/16, 1/8, 1/4, then 1/2 each), until a request sent after a cut succeeds. There is one cut per round trip: a refused
-//! request that was sent before the last cut only lowers the limit to what is in flight.
+//! 0, 1/16, 1/8, 1/4, then 1/2 each), until a request sent after a cut succeeds. There is one cut per round trip: a
+//! refused request that was sent before the last cut only lowers the limit to what is in flight.
 //!
 //! *Latency*, for servers that never refuse but queue. A request sent as the `n`-th in flight that took `t` saw a
 //! throughput of `n / t` (Little's law). While the limit grows, each answer that took not much longer than usual is a
@@ -31,9 +31,9 @@
 //! *ceiling* if it refused, a *knee* if it got slow) growth is eight times slower, and a ceiling is passed only after a
 //! whole round trip at it without a refusal.
 //!
-//! A steady limit is probed with one request more about every 400 requests, later after many refusals, but at least every
-//! 2.2 seconds (or eight round trips, if that is longer): this bounds the share of refusals as well as the time until
-//! more capacity is noticed.
+//! A steady limit is probed with one request more about every 400 requests, later after many refusals, but at least
+//! every 2.2 seconds (or eight round trips, if that is longer): this bounds the share of refusals as well as the time
+//! until more capacity is noticed.
 //!
 //! Only requests that were sent while the limit was in use count: an idle limit neither grows nor probes.
 

@@ -226,8 +226,8 @@ enum Request {
 impl LimitPermit {
     /// Starts the latency over: the request really goes out now.
     ///
-    /// For a caller that, after it got the slot, had to wait for something that is not the server's load, such as the slot of a
-    /// second limiter. Without effect once an outcome is recorded.
+    /// For a caller that, after it got the slot, had to wait for something that is not the server's load, such as the
+    /// slot of a second limiter. Without effect once an outcome is recorded.
     pub fn mark_sent(&mut self) {
         if matches!(self.request, Request::Sent(_)) {
             self.request = self.limiter.update(|state, now| match &mut state.rule {
