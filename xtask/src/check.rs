@@ -1,7 +1,8 @@
 //! `cargo xtask check`: the steps, in order, up to the first that fails.
 //!
 //! Nothing is built twice. Every step that compiles uses the same target folder, the dev profile and the default features:
-//! clippy only makes metadata, `tests`, `doctests` and `wheel` share the libraries. (The loom models are the exception: their `--cfg`
+//! clippy only makes metadata, `tests`, `doctests` and `wheel` share the libraries. PyO3's build script would run again for each change of
+//! the interpreter, of PATH or of what maturin puts into the environment; [`Workspace::fix_pyo3`] makes it look at one file only. (The loom models are the exception: their `--cfg`
 //! changes the code, so they have a folder of their own, where only `tricorne-sync` and loom are built.)
 
 use std::fs;
@@ -111,7 +112,11 @@ fn fmt(context: &Context<'_>) -> Result<(), String> {
 }
 
 fn clippy(context: &Context<'_>) -> Result<(), String> {
-    run_cargo(context, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    let mut command = cargo();
+    context.workspace.fix_pyo3(&mut command);
+    command.current_dir(&context.workspace.root);
+    command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    run_logged(&mut command, &context.log)
 }
 
 fn tests(context: &Context<'_>) -> Result<(), String> {
@@ -126,7 +131,7 @@ fn doctests(context: &Context<'_>) -> Result<(), String> {
     run_cargo(context, &["test", "--doc", "--workspace"])
 }
 
-/// The models of the primitives. Two preemptions find nearly every known kind of bug and take seconds; all interleavings take
+/// The models of the primitives. Three preemptions show nearly every known kind of race and take seconds; all interleavings take
 /// minutes, and are for `--deep`.
 fn loom(context: &Context<'_>) -> Result<(), String> {
     let mut command = cargo();
@@ -141,7 +146,7 @@ fn loom(context: &Context<'_>) -> Result<(), String> {
     if context.deep {
         command.env_remove("LOOM_MAX_PREEMPTIONS");
     } else {
-        command.env("LOOM_MAX_PREEMPTIONS", "2");
+        command.env("LOOM_MAX_PREEMPTIONS", "3");
     }
     run_logged(&mut command, &context.log)
 }

@@ -48,6 +48,12 @@ impl Workspace {
         Ok(names.split('\0').filter(exists).map(str::to_owned).collect())
     }
 
+    /// Lets PyO3's build script read the interpreter's description from a file of the checkout: the module is abi3, so it is the same
+    /// for every interpreter. `tests` and `doctests` need no such thing: they do not build the extension crate.
+    pub(crate) fn fix_pyo3(&self, command: &mut Command) {
+        command.env("PYO3_CONFIG_FILE", self.root.join("crates/tricorne-py/pyo3-config.txt"));
+    }
+
     /// The text of a file of the checkout, or nothing if it is not UTF-8.
     pub(crate) fn read_text(&self, name: &str) -> Result<Option<String>, String> {
         let bytes =

@@ -2,7 +2,8 @@
 //! `deny.toml` states the same policy, and the licences, for those who have cargo-deny.
 
 /// OpenSSL, cmake, and C++ (directly, or through what links it).
-const BANNED: &[&str] = &["openssl-sys", "aws-lc-sys", "cmake", "cxx", "link-cplusplus", "bindgen"];
+const BANNED: &[&str] =
+    &["openssl-sys", "aws-lc-sys", "cmake", "cxx", "link-cplusplus", "bindgen", "clang-sys", "native-tls"];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 

@@ -40,6 +40,7 @@ pub(crate) fn wheel(context: &Context<'_>) -> Result<(), String> {
             .map_err(|error| format!("cannot remove `{}`: {error}", wheels.display()))?;
     }
     let mut maturin = in_venv(context, "maturin")?;
+    context.workspace.fix_pyo3(&mut maturin);
     maturin.args(["build", "--profile", "dev", "--target-dir"]).arg(&context.workspace.target);
     maturin.arg("--out").arg(&wheels).arg("--interpreter").arg(tool(context, "python"));
     run_logged(&mut maturin, &context.log)?;
@@ -57,7 +58,7 @@ pub(crate) fn pytest(context: &Context<'_>) -> Result<(), String> {
 /// Checks the stubs: that they are well typed, and that they describe the module that is installed.
 pub(crate) fn stubs(context: &Context<'_>) -> Result<(), String> {
     let mut mypy = in_venv(context, "python")?;
-    run_logged(mypy.args(["-m", "mypy", "--strict", "python/tricorne"]), &context.log)?;
+    run_logged(mypy.args(["-m", "mypy", "--strict", "python/tricorne", "python/tests"]), &context.log)?;
     run_logged(in_venv(context, "python")?.args(["-m", "mypy.stubtest", "tricorne"]), &context.log)
 }
 
