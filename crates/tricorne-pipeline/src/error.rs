@@ -83,11 +83,11 @@ pub enum RunError {
         /// What the client said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A thread could not be started.
-    #[error("cannot start a thread")]
-    Thread {
-        /// What the system said.
-        source: io::Error,
+    /// The threads of the run could not be started.
+    #[error("the threads of the run could not be started")]
+    Threads {
+        /// What the executor said.
+        source: tricorne_exec::ExecError,
     },
     /// A bug: an engine thread panicked. The progress that is on disk is intact.
     #[error("an engine thread panicked: {message}")]

@@ -44,7 +44,12 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// True if there is a file or folder of this name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Takes the lock file of a folder for as long as the guard lives; `None` if somebody else has it.
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 }
+
+/// Holds a lock file; dropping it gives the lock back, and so does the end of the process.
+pub struct LockGuard(#[allow(dead_code, reason = "held for its drop")] pub Box<dyn std::any::Any + Send + Sync>);
 
 /// Writes `content` to `path` so that a crash leaves either the old or the new content:
 /// a temporary file, sync, rename, sync of the folder.
@@ -191,6 +196,15 @@ impl Files for OsFiles {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LockGuard(Box::new(file)))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct Journal {
     first_id: u64,
     file: Arc<dyn File>,
     state: Mutex<State>,
+    /// Indices below this one were on their way when the run before ended.
+    reached: usize,
 }
 
 impl Journal {
@@ -91,7 +93,7 @@ impl Journal {
         let file = files.create(path).map_err(RunError::io("create", path))?;
         file.append(&[MAGIC, &generation.to_le_bytes()]).map_err(RunError::io("write", path))?;
         let state = State { slots: Vec::new(), end: HEADER_LEN };
-        Ok(Journal { path: path.to_path_buf(), first_id, file, state: Mutex::new(state) })
+        Ok(Journal { path: path.to_path_buf(), first_id, file, state: Mutex::new(state), reached: 0 })
     }
 
     /// Opens the journal that an earlier run left, cutting off what a kill left half-written.
@@ -113,7 +115,8 @@ impl Journal {
         if state.end < file.len().map_err(RunError::io("read", path))? {
             file.truncate(state.end).map_err(RunError::io("truncate", path))?;
         }
-        Ok(Some(Journal { path: path.to_path_buf(), first_id, file, state: Mutex::new(state) }))
+        let reached = state.slots.len();
+        Ok(Some(Journal { path: path.to_path_buf(), first_id, file, state: Mutex::new(state), reached }))
     }
 
     /// How far the record is. A record that an earlier run journalled must be the one that the input
@@ -128,6 +131,17 @@ impl Journal {
         Ok(slot.progress)
     }
 
+    /// True if an earlier run had come so far in the input: a record without an entry was on its way
+    /// when that run ended.
+    pub(crate) fn was_reached(&self, id: u64) -> bool {
+        self.index(id) < self.reached
+    }
+
+    /// True if the journal holds how the record ended.
+    pub(crate) fn has_outcome(&self, id: u64) -> bool {
+        matches!(self.slot(id).progress, Progress::Done | Progress::Failed)
+    }
+
     /// True if nothing has been journalled yet.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
@@ -135,8 +149,9 @@ impl Journal {
     }
 
     /// Writes down a page. Returns when the operating system has it.
-    pub(crate) fn append_page(&self, id: u64, check: u64, page: &Page) -> Result<(), RunError> {
-        let mut head = self.entry(id, check);
+    pub(crate) fn append_page(&self, record: &Record, page: &Page) -> Result<(), RunError> {
+        let check = input_check(record);
+        let mut head = self.entry(record.id, check);
         head.u8(PAGE);
         head.option_text(page.final_url.as_deref());
         head.option(page.status, |w, v| w.u32(u32::from(v)));
@@ -144,15 +159,17 @@ impl Journal {
         head.u32(page.attempts);
         let digest: [u8; 32] = Sha256::digest(&page.body).into();
         head.0.extend_from_slice(&digest);
-        self.append(id, check, Progress::Fetched, head, &page.body)
+        self.append(record.id, check, Progress::Fetched, head, &page.body)
     }
 
     /// Writes down how a record ended.
-    pub(crate) fn append_outcome(&self, id: u64, check: u64, outcome: &Outcome) -> Result<(), RunError> {
+    pub(crate) fn append_outcome(&self, record: &Record, outcome: &Outcome) -> Result<(), RunError> {
         let progress = if matches!(outcome, Outcome::Failed(_)) { Progress::Failed } else { Progress::Done };
-        let mut head = self.entry(id, check);
+        let check = input_check(record);
+        let mut head = self.entry(record.id, check);
         wire::put_outcome(&mut head, outcome);
-        self.append(id, check, progress, head, &[])
+        head.text(&record.url);
+        self.append(record.id, check, progress, head, &[])
     }
 
     /// The journalled page of a record that is [`Progress::Fetched`].
@@ -179,14 +196,20 @@ impl Journal {
         Ok(page)
     }
 
-    /// The journalled outcome of a record that has one.
-    pub(crate) fn read_outcome(&self, id: u64) -> Result<Outcome, RunError> {
+    /// The URL and the journalled outcome of a record that has one.
+    pub(crate) fn read_outcome(&self, id: u64) -> Result<(String, Outcome), RunError> {
         let payload = self.read(id)?;
         let mut r = Reader(&payload);
-        r.take(4 + 8).and_then(|_| wire::get_outcome(&mut r)).map_err(|Malformed| self.damaged(id))
+        let mut parse = || {
+            r.take(4 + 8)?; // index, check
+            let outcome = wire::get_outcome(&mut r)?;
+            Ok((r.text()?, outcome))
+        };
+        parse().map_err(|Malformed| self.damaged(id))
     }
 
     /// The bytes on disk.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.lock().end
     }
@@ -330,12 +353,12 @@ mod tests {
         let journal = Journal::create(&OsFiles, &path, 100, 1).unwrap();
         assert!(journal.is_empty());
         for id in [103, 100, 101] {
-            journal.append_page(id, input_check(&record(id)), &page(b"<p>hello")).unwrap();
+            journal.append_page(&record(id), &page(b"<p>hello")).unwrap();
         }
-        journal.append_outcome(103, input_check(&record(103)), &row(103)).unwrap();
+        journal.append_outcome(&record(103), &row(103)).unwrap();
         let failure = Failure { stage: "fetch".into(), kind: "dns".into(), message: "no".into(), attempts: 6 };
         let failed = Outcome::Failed(failure);
-        journal.append_outcome(102, input_check(&record(102)), &failed).unwrap();
+        journal.append_outcome(&record(102), &failed).unwrap();
         drop(journal);
 
         let journal = Journal::recover(&OsFiles, &path, 100, 1).unwrap().unwrap();
@@ -347,8 +370,8 @@ mod tests {
         let stored = journal.read_page(101).unwrap();
         assert_eq!((&stored.body[..], stored.status, stored.attempts), (&b"<p>hello"[..], Some(200), 3));
         assert_eq!(stored.sha256, <[u8; 32]>::from(Sha256::digest(b"<p>hello")));
-        assert_eq!(journal.read_outcome(103).unwrap(), row(103));
-        assert_eq!(journal.read_outcome(102).unwrap(), failed);
+        assert_eq!(journal.read_outcome(103).unwrap().1, row(103));
+        assert_eq!(journal.read_outcome(102).unwrap(), (record(102).url, failed));
         let other = Record { id: 100, url: "http://else/".into(), extra: None };
         assert!(matches!(journal.progress(&other), Err(RunError::InputChanged { .. })));
     }
@@ -359,9 +382,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j");
         let journal = Journal::create(&OsFiles, &path, 0, 1).unwrap();
-        journal.append_page(0, 1, &page(b"first")).unwrap();
+        journal.append_page(&record(0), &page(b"first")).unwrap();
         let whole_first = journal.len();
-        journal.append_page(1, 2, &page(b"second")).unwrap();
+        journal.append_page(&record(1), &page(b"second")).unwrap();
         drop(journal);
         let full = std::fs::read(&path).unwrap();
         for cut in 0..full.len() {
@@ -372,7 +395,7 @@ mod tests {
             };
             assert_eq!(journal.slot(0).progress == Progress::Fetched, cut as u64 >= whole_first, "{cut}");
             assert_eq!(journal.slot(1).progress, Progress::Nothing, "{cut}");
-            journal.append_page(7, 8, &page(b"later")).unwrap();
+            journal.append_page(&record(7), &page(b"later")).unwrap();
             drop(journal);
             let journal = Journal::recover(&OsFiles, &path, 0, 1).unwrap().unwrap();
             assert_eq!(&journal.read_page(7).unwrap().body[..], b"later");
@@ -384,9 +407,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j");
         let journal = Journal::create(&OsFiles, &path, 0, 1).unwrap();
-        journal.append_page(0, 1, &page(b"first")).unwrap();
+        journal.append_page(&record(0), &page(b"first")).unwrap();
         let end = journal.len();
-        journal.append_page(1, 2, &page(b"second")).unwrap();
+        journal.append_page(&record(1), &page(b"second")).unwrap();
         drop(journal);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[end as usize + PREFIX_LEN + 20] ^= 1;

@@ -119,6 +119,8 @@ pub struct Row {
     pub char_count: Option<u64>,
     /// ISO 639-1 code of the language, if it could be told.
     pub language: Option<String>,
+    /// The file below the output folder that holds the body, if pages are kept.
+    pub file: Option<String>,
     /// The other keys of a JSONL input, as one JSON object.
     pub extra: Option<String>,
 }
@@ -275,6 +277,7 @@ pub(crate) mod wire {
         w.option(row.avg_word_len, |w, v| w.u64(v.to_bits()));
         w.option(row.char_count, Writer::u64);
         w.option_text(row.language.as_deref());
+        w.option_text(row.file.as_deref());
         w.option_text(row.extra.as_deref());
     }
 
@@ -295,6 +298,7 @@ pub(crate) mod wire {
             avg_word_len: r.option(Reader::u64)?.map(f64::from_bits),
             char_count: r.option(Reader::u64)?,
             language: r.option_text()?,
+            file: r.option_text()?,
             extra: r.option_text()?,
         })
     }
@@ -329,6 +333,7 @@ mod tests {
                     avg_word_len: c.1,
                     char_count: b.4,
                     language: c.2,
+                    file: None,
                     extra: c.3,
                 }))
             });

@@ -8,7 +8,7 @@ use super::{Feature, Fetch, Plan, Run, Sink, Source, Stage};
 const PAGES_IN_FOLDER: &str = "**/*.{html,htm,xhtml,txt}";
 
 impl Plan {
-    /// Downloads these URLs to the folder `out` and does nothing else with them.
+    /// Downloads these URLs to the folder `out`, keeps the pages as files and does nothing else with them.
     pub fn for_fetch(urls: impl IntoIterator<Item = String>, out: impl Into<PathBuf>) -> Plan {
         Plan {
             path: "<fetch>".into(),
@@ -16,7 +16,7 @@ impl Plan {
             source: Source::UrlList(urls.into_iter().collect()),
             fetch: Some(Fetch::default()),
             stages: Vec::new(),
-            sink: Sink::new(out),
+            sink: Sink { keep_pages: true, ..Sink::new(out) },
             run: Run::default(),
         }
     }

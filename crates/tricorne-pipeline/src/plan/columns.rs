@@ -17,10 +17,14 @@ impl Feature {
 
 impl Plan {
     /// The columns of the rows, in the order of the output: what the source and the download give, then what
-    /// the stages add, then `extra` (the other keys of a JSONL record, as JSON text).
+    /// the stages add, then `extra` (the other keys of a JSONL record, as JSON text) and `file` (of kept pages).
     #[must_use]
     pub fn columns(&self) -> Vec<Column> {
-        columns(matches!(self.source, Source::Jsonl { .. }), &self.stages)
+        let mut columns = columns(matches!(self.source, Source::Jsonl { .. }), &self.stages);
+        if self.sink.keep_pages {
+            columns.push(Column::new("file", ColumnType::Text));
+        }
+        columns
     }
 }
 

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use unicode_width::UnicodeWidthChar;
 
-/// How many errors [`PlanErrors`] prints; what is not TOML at all can have thousands.
+/// How many errors [`PlanErrors`] prints.
 const MAX_PRINTED: usize = 20;
+
+/// How many errors [`PlanErrors`] keeps; a file that is no plan can have one in every line.
+pub(super) const MAX_KEPT: usize = 100;
 
 /// How much of a long source line is shown, in characters on either side of the mistake.
 const EXCERPT_CHARS: usize = 60;
@@ -170,16 +173,18 @@ impl Display for PlanError {
     }
 }
 
-/// Everything that is wrong with a plan, by rising line and column; never empty.
+/// What is wrong with a plan: every mistake, or the first hundred; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct PlanErrors {
     errors: Vec<PlanError>,
+    /// How many more there are.
+    unkept: usize,
 }
 
 impl PlanErrors {
-    pub(super) fn new(mut errors: Vec<PlanError>) -> PlanErrors {
+    pub(super) fn new(mut errors: Vec<PlanError>, unkept: usize) -> PlanErrors {
         errors.sort_by_key(|error| (error.line, error.column));
-        PlanErrors { errors }
+        PlanErrors { errors, unkept }
     }
 
     /// The mistakes, by rising line and column.
@@ -194,7 +199,7 @@ impl Display for PlanErrors {
         for (place, error) in self.errors.iter().take(MAX_PRINTED).enumerate() {
             write!(f, "{}{error}", if place == 0 { "" } else { "\n" })?;
         }
-        match self.errors.len().saturating_sub(MAX_PRINTED) {
+        match self.errors.len().saturating_sub(MAX_PRINTED) + self.unkept {
             0 => Ok(()),
             more => write!(f, "\nand {more} more"),
         }

@@ -332,6 +332,9 @@ pub struct Sink {
     pub compression_level: i32,
     /// Rows in one row group of Parquet; unused by JSONL. Default: 2,000, some 10 MB of page text.
     pub row_group_rows: u64,
+    /// Keep every page that becomes a row as a file below `pages/`, named after its content; the column `file` names it.
+    /// Default: no.
+    pub keep_pages: bool,
 }
 
 impl Sink {
@@ -343,6 +346,7 @@ impl Sink {
             records_per_shard: 10_000,
             compression_level: 3,
             row_group_rows: 2_000,
+            keep_pages: false,
         }
     }
 }
@@ -354,13 +358,11 @@ pub struct Run {
     pub workers: Limit,
     /// After this long without progress, the record or stage that makes none is named. Default: 60 s.
     pub watchdog_secs: f64,
-    /// Time for the text stages of one record, after which it fails. Default: 30 s.
-    pub stage_timeout_secs: f64,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Run { workers: Limit::Auto, watchdog_secs: 60.0, stage_timeout_secs: 30.0 }
+        Run { workers: Limit::Auto, watchdog_secs: 60.0 }
     }
 }
 

@@ -39,8 +39,12 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
         ],
     ),
     ("stage", STAGE, &["use", "columns", "where", "by"]),
-    ("sink", "`[sink]`", &["path", "format", "records_per_shard", "compression_level", "row_group_rows"]),
-    ("run", "`[run]`", &["workers", "watchdog_secs", "stage_timeout_secs"]),
+    (
+        "sink",
+        "`[sink]`",
+        &["path", "format", "records_per_shard", "compression_level", "row_group_rows", "keep_pages"],
+    ),
+    ("run", "`[run]`", &["workers", "watchdog_secs"]),
 ];
 
 /// The largest plan file that is read; anything larger was given by mistake.
@@ -61,7 +65,7 @@ fn keys_of(section: &str) -> &'static [&'static str] {
 /// The text of a plan file.
 pub(super) fn read(path: &Path) -> Result<String, PlanErrors> {
     let unreadable = |message: String, hint: Option<String>| {
-        PlanErrors::new(vec![PlanError::whole_file(path, PlanErrorKind::Unreadable, message, hint)])
+        PlanErrors::new(vec![PlanError::whole_file(path, PlanErrorKind::Unreadable, message, hint)], 0)
     };
     let mut bytes = Vec::new();
     let size_bytes = fs::File::open(path)
@@ -80,7 +84,7 @@ pub(super) fn read(path: &Path) -> Result<String, PlanErrors> {
         let message = format!("the byte `0x{:02x}` is not UTF-8", bytes[at]);
         let hint = Some("save the plan as UTF-8".into());
         let text = String::from_utf8_lossy(&bytes);
-        PlanErrors::new(vec![PlanError::at(path, &text, at..at, PlanErrorKind::Syntax, message, hint)])
+        PlanErrors::new(vec![PlanError::at(path, &text, at..at, PlanErrorKind::Syntax, message, hint)], 0)
     })
 }
 
@@ -99,7 +103,7 @@ pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, Pl
     // A byte order mark is no character of the first line.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (root, syntax_errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { path, text, errors: Vec::new() };
+    let mut reader = Reader::new(path, text);
     let mut readable = true;
     for error in syntax_errors {
         let span = error.span().unwrap_or(0..0);
@@ -116,13 +120,10 @@ pub(super) fn parse(text: &str, path: &Path, base_dir: &Path) -> Result<Plan, Pl
     }
     if !readable {
         // What can still be read of a broken file is not what was meant.
-        return Err(PlanErrors::new(reader.errors));
+        return reader.finish(None);
     }
-    let checked = check(&mut reader, root.get_ref(), base_dir);
-    match checked {
-        Some(plan) if reader.errors.is_empty() => Ok(plan),
-        _ => Err(PlanErrors::new(reader.errors)),
-    }
+    let plan = check(&mut reader, root.get_ref(), base_dir);
+    reader.finish(plan)
 }
 
 /// The plan in the table; `None` only where an error was noted.
@@ -175,9 +176,8 @@ fn required<'a>(
     content: &str,
 ) -> Option<Section<'a>> {
     if !root.contains_key(key) {
-        let hint = Some(format!("add {name} with a line like {content}"));
-        let message = format!("the plan has no {name}");
-        reader.errors.push(PlanError::whole_file(reader.path, PlanErrorKind::MissingKey, message, hint));
+        let hint = format!("add {name} with a line like {content}");
+        reader.whole_file_error(PlanErrorKind::MissingKey, format!("the plan has no {name}"), hint);
     }
     section(reader, root, key, name)
 }
@@ -273,7 +273,7 @@ fn existing_file(reader: &mut Reader<'_>, named: &Found<&str>, path: &Path) -> O
 }
 
 fn files(reader: &mut Reader<'_>, patterns: &[Found<&str>]) -> Option<Source> {
-    let before = reader.errors.len();
+    let before = reader.count();
     reader.refuse_repeats("files", patterns);
     for pattern in patterns {
         if let Err(error) = globset::Glob::new(pattern.value) {
@@ -284,7 +284,7 @@ fn files(reader: &mut Reader<'_>, patterns: &[Found<&str>]) -> Option<Source> {
         }
     }
     let patterns = patterns.iter().map(|pattern| pattern.value.to_owned()).collect();
-    (reader.errors.len() == before).then_some(Source::Files { patterns })
+    (reader.count() == before).then_some(Source::Files { patterns })
 }
 
 fn fetch<'a>(
@@ -391,6 +391,7 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
         row_group_rows: reader
             .integer(section, "row_group_rows", 1..=10_000_000)
             .unwrap_or(default.row_group_rows),
+        keep_pages: reader.flag(section, "keep_pages").unwrap_or(default.keep_pages),
         path: default.path,
     };
     path.is_some().then_some(sink)
@@ -403,10 +404,8 @@ fn run(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Run {
     };
     reader.check_keys(&section, keys_of("run"), owner);
     let watchdog = reader.seconds(&section, "watchdog_secs", 0.001..=86_400.0);
-    let stage_timeout = reader.seconds(&section, "stage_timeout_secs", 0.001..=86_400.0);
     Run {
         workers: reader.limit(&section, "workers", 4_096).unwrap_or(default.workers),
         watchdog_secs: watchdog.map_or(default.watchdog_secs, |found| found.value),
-        stage_timeout_secs: stage_timeout.map_or(default.stage_timeout_secs, |found| found.value),
     }
 }

@@ -31,10 +31,10 @@ impl Plan {
             out.line("compression_level", self.sink.compression_level);
             out.line("row_group_rows", self.sink.row_group_rows);
         }
+        out.line("keep_pages", self.sink.keep_pages);
         out.section("[run]");
         out.limit("workers", self.run.workers);
         out.seconds("watchdog_secs", self.run.watchdog_secs);
-        out.seconds("stage_timeout_secs", self.run.stage_timeout_secs);
         out.text
     }
 

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Limit;
 use super::bytes::{format_bytes, parse_bytes};
-use super::error::{PlanError, PlanErrorKind};
+use super::error::{MAX_KEPT, PlanError, PlanErrorKind, PlanErrors};
 use crate::expr::nearest::{nearest, word_list};
 
 /// A table of the plan.
@@ -36,10 +36,35 @@ pub(super) struct Found<T> {
 pub(super) struct Reader<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
-    pub(super) errors: Vec<PlanError>,
+    errors: Vec<PlanError>,
+    /// Mistakes beyond those that are kept.
+    unkept: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// A reader that has found no mistake yet.
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Reader { path, text, errors: Vec::new(), unkept: 0 }
+    }
+
+    /// The value, if no mistake was found; there is none only where one was.
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, PlanErrors> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(PlanErrors::new(self.errors, self.unkept)),
+        }
+    }
+
+    /// How many mistakes were found so far.
+    pub(super) fn count(&self) -> usize {
+        self.errors.len() + self.unkept
+    }
+
+    /// Notes a mistake of the file as a whole.
+    pub(super) fn whole_file_error(&mut self, kind: PlanErrorKind, message: String, hint: String) {
+        self.errors.push(PlanError::whole_file(self.path, kind, message, Some(hint)));
+    }
+
     /// Notes a mistake at `span`.
     pub(super) fn error(
         &mut self,
@@ -48,7 +73,12 @@ impl<'a> Reader<'a> {
         message: impl Into<String>,
         hint: impl Into<Option<String>>,
     ) {
-        self.errors.push(PlanError::at(self.path, self.text, span, kind, message.into(), hint.into()));
+        // Finding a line takes time in proportion to the file, too much to do for every word of a wrong file.
+        if self.errors.len() < MAX_KEPT {
+            self.errors.push(PlanError::at(self.path, self.text, span, kind, message.into(), hint.into()));
+        } else {
+            self.unkept += 1;
+        }
     }
 
     /// The value at `span` as written, shortened to one line for a message.
@@ -119,6 +149,16 @@ impl<'a> Reader<'a> {
         self.error(span, PlanErrorKind::BadValue, message, format!("use {allowed}"));
     }
 
+    /// True or false.
+    pub(super) fn flag(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
+        let value = section.table.get(key)?;
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            self.wrong_type(key, value, "true or false");
+            return None;
+        };
+        Some(*flag)
+    }
+
     /// A text, which must not be empty.
     pub(super) fn string(&mut self, section: &Section<'a>, key: &str) -> Option<Found<&'a str>> {
         let value = section.table.get(key)?;
@@ -149,7 +189,7 @@ impl<'a> Reader<'a> {
             self.wrong_type(key, value, wanted);
             return None;
         };
-        let before = self.errors.len();
+        let before = self.count();
         let mut found = Vec::new();
         for item in items {
             let DeValue::String(text) = item.get_ref() else {
@@ -166,7 +206,7 @@ impl<'a> Reader<'a> {
                 format!("give {wanted}"),
             );
         }
-        (self.errors.len() == before).then_some(found)
+        (self.count() == before).then_some(found)
     }
 
     /// Notes the texts that are in the list of `key` a second time.

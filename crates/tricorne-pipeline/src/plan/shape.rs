@@ -55,6 +55,7 @@ impl Plan {
         let mut sink = Map::new();
         sink.insert("format".into(), self.sink.format.as_str().into());
         sink.insert("records_per_shard".into(), self.sink.records_per_shard.into());
+        sink.insert("keep_pages".into(), self.sink.keep_pages.into());
         if self.sink.format == Format::Parquet {
             sink.insert("compression_level".into(), self.sink.compression_level.into());
             sink.insert("row_group_rows".into(), self.sink.row_group_rows.into());

@@ -134,16 +134,16 @@ fn features<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Vec<Feature> 
 }
 
 fn check_order(reader: &mut Reader<'_>, stages: &[Read<'_>]) {
-    // The line of the first stage of each rank, and the latest rank so far.
-    let mut first_lines = [None; Stage::NAMES.len()];
+    // Where the first stage of each rank stands, and the latest rank so far.
+    let mut firsts = [None; Stage::NAMES.len()];
     let mut latest = 0;
     for stage in stages {
         let Some(rank) = stage.kind.rank() else { continue };
         let name = Stage::NAMES[rank];
-        let line = reader.text[..stage.span.start].matches('\n').count() + 1;
         let is_filter = matches!(stage.kind, Kind::Filter(_));
-        match first_lines[rank] {
+        match firsts[rank] {
             Some(first) if !is_filter => {
+                let first = reader.text[..first].matches('\n').count() + 1;
                 let message = format!("the stage `{name}` is there twice, first on line {first}");
                 reader.error(
                     stage.span.clone(),
@@ -159,7 +159,7 @@ fn check_order(reader: &mut Reader<'_>, stages: &[Read<'_>]) {
             }
             _ => {}
         }
-        first_lines[rank].get_or_insert(line);
+        firsts[rank].get_or_insert(stage.span.start);
         latest = latest.max(rank);
     }
 }

@@ -75,6 +75,7 @@ struct Line<'a> {
     avg_word_len: Option<f64>,
     char_count: Option<u64>,
     language: Option<String>,
+    file: Option<String>,
     #[serde(borrow)]
     extra: Option<&'a RawValue>,
 }
@@ -109,6 +110,7 @@ fn parse(line: &[u8]) -> Result<Row, String> {
         avg_word_len: line.avg_word_len,
         char_count: line.char_count,
         language: line.language,
+        file: line.file,
         extra: line.extra.map(|raw| raw.get().to_owned()),
     })
 }

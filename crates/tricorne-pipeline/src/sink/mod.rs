@@ -13,30 +13,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::error::RunError;
+use crate::expr::ColumnType;
 use crate::files::{File, Files};
+use crate::plan::Format;
 use crate::record::Row;
-
-/// The type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnType {
-    /// A signed 64-bit integer.
-    Int,
-    /// A 64-bit float.
-    Float,
-    /// UTF-8 text.
-    Text,
-}
-
-impl ColumnType {
-    /// The name used in manifests: `int64`, `float64`, `utf8`.
-    pub fn name(self) -> &'static str {
-        match self {
-            ColumnType::Int => "int64",
-            ColumnType::Float => "float64",
-            ColumnType::Text => "utf8",
-        }
-    }
-}
 
 /// A value of a row, borrowed.
 pub(crate) enum Cell<'a> {
@@ -80,6 +60,7 @@ columns! {
     CharCount "char_count" Int "`len(text)`.",
     Language "language" Text "ISO 639-1 code.",
     Extra "extra" Text "The other keys of a JSONL input, as one JSON object.",
+    File "file" Text "The file below the output folder that holds the body, if pages are kept.",
 }
 
 impl Column {
@@ -106,26 +87,8 @@ impl Column {
             Column::AvgWordLen => Cell::Float(row.avg_word_len),
             Column::CharCount => int(row.char_count),
             Column::Language => Cell::Text(row.language.as_deref()),
+            Column::File => Cell::Text(row.file.as_deref()),
             Column::Extra => Cell::Text(row.extra.as_deref()),
-        }
-    }
-}
-
-/// The file format of the shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Apache Parquet.
-    Parquet,
-    /// One JSON object a line.
-    Jsonl,
-}
-
-impl Format {
-    /// The file name ending, without a dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Parquet => "parquet",
-            Format::Jsonl => "jsonl",
         }
     }
 }
@@ -181,26 +144,6 @@ impl SinkSpec {
             Format::Jsonl => jsonl::read(self, file, path),
         }
     }
-}
-
-/// SHA-256 and length of a file, read through once.
-pub(crate) fn hash_file(files: &dyn Files, path: &Path) -> Result<([u8; 32], u64), RunError> {
-    let read = || -> io::Result<([u8; 32], u64)> {
-        let mut reader = crate::files::FileReader::new(files.open(path)?)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 18];
-        let mut total = 0;
-        loop {
-            match io::Read::read(&mut reader, &mut buffer)? {
-                0 => return Ok((hash.finalize().into(), total)),
-                count => {
-                    hash.update(&buffer[..count]);
-                    total += count as u64;
-                }
-            }
-        }
-    };
-    read().map_err(RunError::io("read", path))
 }
 
 /// A file that hashes what is written to it.
@@ -310,6 +253,7 @@ pub(crate) mod tests {
                 avg_word_len: c.0,
                 char_count: b.4,
                 language: c.1,
+                file: None,
                 extra: c.2.map(str::to_owned),
             };
             rows.into_iter().enumerate().map(make).collect()

@@ -19,8 +19,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
 
-use super::{Cell, Column, ColumnType, HashingFile, Rows, ShardWriter, SinkSpec, Written, hex, unhex};
+use super::{Cell, Column, HashingFile, Rows, ShardWriter, SinkSpec, Written, hex, unhex};
 use crate::error::RunError;
+use crate::expr::ColumnType;
 use crate::files::{File, FileReader};
 use crate::record::Row;
 
@@ -30,6 +31,7 @@ const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
 /// A row group also ends after so many bytes of text, so that memory is bounded for long pages too.
 const ROW_GROUP_BYTES: usize = 64 << 20;
+const NO_FLAGS: &str = "no column of a row is true or false";
 
 pub(super) struct ParquetShard {
     columns: Vec<(Column, Builder)>,
@@ -75,6 +77,7 @@ fn schema(columns: &[Column]) -> Arc<Schema> {
             ColumnType::Int => DataType::Int64,
             ColumnType::Float => DataType::Float64,
             ColumnType::Text => DataType::Utf8,
+            ColumnType::Bool => unreachable!("{NO_FLAGS}"),
         };
         Field::new(column.name(), data_type, !required(*column))
     };
@@ -113,6 +116,7 @@ impl ParquetShard {
             ColumnType::Int => Builder::Int(Int64Builder::new()),
             ColumnType::Float => Builder::Float(Float64Builder::new()),
             ColumnType::Text => Builder::Text(StringBuilder::new()),
+            ColumnType::Bool => unreachable!("{NO_FLAGS}"),
         };
         Ok(ParquetShard {
             columns: spec.columns.iter().map(|column| (*column, builder(column))).collect(),
@@ -265,6 +269,7 @@ fn rows_of(batch: &RecordBatch, columns: &[Column]) -> Result<Vec<Row>, String> 
                     set_text(row, *column, value)?;
                 }
             }
+            ColumnType::Bool => unreachable!("{NO_FLAGS}"),
         }
     }
     Ok(rows)
@@ -295,6 +300,7 @@ fn set_text(row: &mut Row, column: Column, value: Option<&str>) -> Result<(), St
         Column::Title => row.title = owned,
         Column::Text => row.text = owned,
         Column::Language => row.language = owned,
+        Column::File => row.file = owned,
         Column::Extra => row.extra = owned,
         _ => unreachable!("not a column of text"),
     }

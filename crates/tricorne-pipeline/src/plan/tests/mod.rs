@@ -92,10 +92,10 @@ fn every_key_is_read() {
             records_per_shard = 7
             compression_level = 9
             row_group_rows = 11
+            keep_pages = true
             [run]
             workers = 2
             watchdog_secs = 5
-            stage_timeout_secs = 6
         "#,
     );
     assert_eq!(
@@ -135,10 +135,11 @@ fn every_key_is_read() {
             format: Format::Parquet,
             records_per_shard: 7,
             compression_level: 9,
-            row_group_rows: 11
+            row_group_rows: 11,
+            keep_pages: true,
         }
     );
-    assert_eq!(plan.run, Run { workers: fixed(2), watchdog_secs: 5.0, stage_timeout_secs: 6.0 });
+    assert_eq!(plan.run, Run { workers: fixed(2), watchdog_secs: 5.0 });
 }
 
 #[test]

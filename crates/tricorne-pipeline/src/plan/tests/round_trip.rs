@@ -110,12 +110,19 @@ fn stages(columns: Vec<crate::expr::Column>) -> impl Strategy<Value = Vec<Stage>
 
 fn sink(base: PathBuf) -> impl Strategy<Value = Sink> {
     let path = prop_oneof![name().prop_map(move |name| base.join(name)), Just(PathBuf::from("/data/out")),];
-    (path, any::<bool>(), 1_u64..10_000_000, 1..=22, 1_u64..10_000_000).prop_map(
-        |(path, parquet, records_per_shard, compression_level, row_group_rows)| {
+    (path, any::<bool>(), 1_u64..10_000_000, 1..=22, 1_u64..10_000_000, any::<bool>()).prop_map(
+        |(path, parquet, records_per_shard, compression_level, row_group_rows, keep_pages)| {
             if parquet {
-                Sink { path, format: Format::Parquet, records_per_shard, compression_level, row_group_rows }
+                Sink {
+                    path,
+                    format: Format::Parquet,
+                    records_per_shard,
+                    compression_level,
+                    row_group_rows,
+                    keep_pages,
+                }
             } else {
-                Sink { format: Format::Jsonl, records_per_shard, ..Sink::new(path) }
+                Sink { format: Format::Jsonl, records_per_shard, keep_pages, ..Sink::new(path) }
             }
         },
     )
@@ -124,11 +131,7 @@ fn sink(base: PathBuf) -> impl Strategy<Value = Sink> {
 fn plan(base: &Path) -> impl Strategy<Value = Plan> + use<> {
     let base = base.to_owned();
     let columns = parse("[source]\nurls = '-'\n[[stage]]\nuse = 'clean'\n[sink]\npath = 'o'\n").columns();
-    let run = (limit(), seconds(), seconds()).prop_map(|(workers, watchdog_secs, stage_timeout_secs)| Run {
-        workers,
-        watchdog_secs,
-        stage_timeout_secs,
-    });
+    let run = (limit(), seconds()).prop_map(|(workers, watchdog_secs)| Run { workers, watchdog_secs });
     (source(base.clone()), fetch(base.clone()), stages(columns), sink(base.clone()), run).prop_map(
         move |(source, fetch, stages, sink, run)| Plan {
             path: "plan.toml".into(),
@@ -202,11 +205,11 @@ format = "parquet"
 records_per_shard = 10000
 compression_level = 3
 row_group_rows = 2000
+keep_pages = false
 
 [run]
 workers = "auto"
 watchdog_secs = 60
-stage_timeout_secs = 30
 "#
     );
     assert_eq!(printed, expected);

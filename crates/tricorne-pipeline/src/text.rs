@@ -1,0 +1,255 @@
+//! The text stages of a plan, run one after the other on one record by one worker.
+//!
+//! They are fused: a page that is 30 kB long goes through all of them on one core, out of that core's
+//! cache, without a queue in between. Each still has its own time in the report.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tricorne_text::{Counter, Extractor, MainText, Sniffed, clean, decode, sniff};
+
+use crate::error::RunError;
+use crate::expr;
+use crate::files::{Files, write_atomically};
+use crate::plan::{Feature, Plan, Stage};
+use crate::record::{Failure, Outcome, Record, Row, StoredPage};
+use crate::runner::{Process, StageClock, Worker};
+use crate::sink::{Cell, Column, hex};
+
+/// One step, with what it needs.
+enum Step {
+    /// Keep the body as a file.
+    Keep,
+    /// From bytes to text.
+    Decode,
+    Extract,
+    Clean,
+    Features(Vec<Feature>),
+    Filter { reason: String, expr: expr::Expr },
+}
+
+/// The per-record stages of a plan.
+pub(crate) struct TextStages {
+    shared: Arc<Shared>,
+    names: Vec<&'static str>,
+}
+
+struct Shared {
+    steps: Vec<Step>,
+    columns: Vec<Column>,
+    extractor: MainText,
+    files: Arc<dyn Files>,
+    out: PathBuf,
+}
+
+impl TextStages {
+    pub(crate) fn new(plan: &Plan, columns: Vec<Column>, files: Arc<dyn Files>) -> Self {
+        let mut steps = Vec::new();
+        let mut names = Vec::new();
+        let mut add = |name, step| {
+            names.push(name);
+            steps.push(step);
+        };
+        if plan.sink.keep_pages {
+            add("keep", Step::Keep);
+        }
+        if plan.makes_text() {
+            add("decode", Step::Decode);
+        }
+        for stage in &plan.stages {
+            match stage {
+                Stage::Extract => add("extract", Step::Extract),
+                Stage::Clean => add("clean", Step::Clean),
+                Stage::Features { columns } => add("features", Step::Features(columns.clone())),
+                Stage::Filter { source, expr } => {
+                    add("filter", Step::Filter { reason: format!("filter: {source}"), expr: expr.clone() });
+                }
+                Stage::Dedup { .. } => {} // a pass over the committed shards
+            }
+        }
+        let shared =
+            Shared { steps, columns, extractor: MainText::default(), files, out: plan.sink.path.clone() };
+        TextStages { shared: Arc::new(shared), names }
+    }
+}
+
+impl Process for TextStages {
+    fn stages(&self) -> &[&'static str] {
+        &self.names
+    }
+
+    fn worker(&self) -> Box<dyn Worker> {
+        Box::new(TextWorker { shared: Arc::clone(&self.shared), counter: Counter::new() })
+    }
+}
+
+struct TextWorker {
+    shared: Arc<Shared>,
+    counter: Counter,
+}
+
+impl Worker for TextWorker {
+    fn process(&mut self, record: &Record, page: StoredPage, clock: &mut StageClock<'_>) -> Outcome {
+        let shared = Arc::clone(&self.shared);
+        let mut row = Row {
+            id: record.id,
+            url: record.url.clone(),
+            final_url: page.final_url.clone(),
+            status: page.status,
+            content_type: page.content_type.clone(),
+            bytes: page.body.len() as u64,
+            sha256: page.sha256,
+            extra: record.extra.clone(),
+            ..Row::default()
+        };
+        // Whether the text is still markup, for `extract`.
+        let mut markup = false;
+        for (n, step) in shared.steps.iter().enumerate() {
+            clock.enter(n);
+            let done = match step {
+                Step::Keep => shared.keep(&page).map(|file| row.file = Some(file)),
+                Step::Decode => decode_page(&page, &mut row).map(|is_markup| markup = is_markup),
+                Step::Extract if markup => extract(&shared.extractor, &mut row),
+                Step::Extract => Ok(()), // plain text is its own main text
+                Step::Clean => {
+                    clean_row(&mut row);
+                    Ok(())
+                }
+                Step::Features(features) => {
+                    self.measure(features, &mut row);
+                    Ok(())
+                }
+                Step::Filter { reason, expr } => {
+                    if !expr.eval(&RowView { row: &row, columns: &shared.columns, hex: OnceCell::new() }) {
+                        return Outcome::Drop(reason.clone());
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(mut failure) = done {
+                failure.attempts = page.attempts;
+                return Outcome::Failed(failure);
+            }
+        }
+        Outcome::Row(Box::new(row))
+    }
+}
+
+impl TextWorker {
+    fn measure(&mut self, features: &[Feature], row: &mut Row) {
+        let text = row.text.as_deref().unwrap_or_default();
+        if features.iter().any(|feature| *feature != Feature::Language) {
+            let counts = self.counter.count(text);
+            row.word_count = Some(counts.word_count as u64);
+            row.unique_words = Some(counts.unique_words as u64);
+            row.avg_word_len = Some(counts.avg_word_len);
+            row.char_count = Some(counts.char_count as u64);
+        }
+        if features.contains(&Feature::Language) {
+            row.language = language(text).map(|language| language.code.to_owned());
+        }
+    }
+}
+
+fn decode_page(page: &StoredPage, row: &mut Row) -> Result<bool, Failure> {
+    let content_type = page.content_type.as_deref();
+    let kind = sniff(&page.body, content_type);
+    if !kind.is_text() {
+        let served = content_type.map_or_else(String::new, |served| format!(", served as `{served}`"));
+        return Err(Failure {
+            stage: "decode".into(),
+            kind: format!("content_{kind}"),
+            message: format!("the content is {kind}{served}; not text"),
+            attempts: 0,
+        });
+    }
+    let decoded = decode(&page.body, content_type);
+    row.charset = Some(decoded.charset.to_owned());
+    row.text = Some(decoded.text.into_owned());
+    Ok(kind.is_page() || kind == Sniffed::Xml)
+}
+
+fn extract(extractor: &dyn Extractor, row: &mut Row) -> Result<(), Failure> {
+    let url = row.final_url.as_deref().or(Some(&row.url));
+    let extracted = extractor.extract(row.text.as_deref().unwrap_or_default(), url).map_err(|error| Failure {
+        stage: "extract".into(),
+        kind: "too_large".into(),
+        message: error.to_string(),
+        attempts: 0,
+    })?;
+    row.title = extracted.title;
+    row.text = Some(extracted.text);
+    Ok(())
+}
+
+fn clean_row(row: &mut Row) {
+    for text in [&mut row.text, &mut row.title].into_iter().flatten() {
+        if let std::borrow::Cow::Owned(cleaned) = clean(text) {
+            *text = cleaned;
+        }
+    }
+}
+
+impl Shared {
+    /// Writes the body to `pages/`, named after its content: the same body is the same file, whoever
+    /// writes it and however often.
+    fn keep(&self, page: &StoredPage) -> Result<String, Failure> {
+        let name = hex(&page.sha256);
+        let kind = sniff(&page.body, page.content_type.as_deref());
+        let file = format!("pages/{}/{name}.{}", &name[..2], extension(kind));
+        let path = self.out.join(&file);
+        let write = || -> Result<(), RunError> {
+            let exists = self.files.exists(&path).map_err(RunError::io("look for", &path))?;
+            if !exists {
+                let dir = path.parent().unwrap_or(&self.out);
+                self.files.create_dir_all(dir).map_err(RunError::io("create", dir))?;
+                write_atomically(&*self.files, &path, &page.body).map_err(RunError::io("write", &path))?;
+            }
+            Ok(())
+        };
+        write().map(|()| file).map_err(|error| Failure {
+            stage: "keep".into(),
+            kind: "io".into(),
+            message: error.to_string(),
+            attempts: 0,
+        })
+    }
+}
+
+/// The ending of a kept page's name.
+fn extension(kind: Sniffed) -> &'static str {
+    match kind {
+        Sniffed::Html | Sniffed::Xhtml => "html",
+        Sniffed::Xml => "xml",
+        Sniffed::PlainText => "txt",
+        Sniffed::Gzip => "gz",
+        Sniffed::Zstd => "zst",
+        Sniffed::Zip => "zip",
+        Sniffed::Pdf => "pdf",
+        _ => "bin",
+    }
+}
+
+/// A row as the filter sees it.
+struct RowView<'a> {
+    row: &'a Row,
+    columns: &'a [Column],
+    hex: OnceCell<String>,
+}
+
+impl expr::Row for RowView<'_> {
+    fn get(&self, column: usize) -> expr::Value<'_> {
+        let Some(column) = self.columns.get(column) else { return expr::Value::Null };
+        match column.cell(self.row) {
+            Cell::Int(value) => value.map_or(expr::Value::Null, expr::Value::Int),
+            Cell::Float(value) => value.map_or(expr::Value::Null, expr::Value::Float),
+            Cell::Text(value) => value.map_or(expr::Value::Null, expr::Value::Text),
+            Cell::Hex(digest) => expr::Value::Text(self.hex.get_or_init(|| hex(digest))),
+        }
+    }
+}
+
+// TEMPORARY until tricorne_text::language is there
+struct Lang { code: &'static str }
+fn language(_text: &str) -> Option<Lang> { Some(Lang { code: "xx" }).filter(|_| false) }
