@@ -117,8 +117,8 @@ fn layer<'a>(
         Encoding::Brotli => Box::new(BufReader::new(brotli::Decompressor::new(input, 4 << 10))),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            // A window larger than what may come out has no use but to take memory.
-            decoder.window_log_max(max_bytes.clamp(1 << 10, 1 << 27).next_power_of_two().ilog2())?;
+            // Every decoder must take 8 MiB (RFC 9659); a window larger than what may come out has no use.
+            decoder.window_log_max(max_bytes.clamp(1 << 23, 1 << 27).next_power_of_two().ilog2())?;
             Box::new(BufReader::new(decoder))
         }
     })

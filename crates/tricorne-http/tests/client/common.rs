@@ -1,15 +1,12 @@
 //! What every test of the client needs: a runtime with a time bound, and a client with short waits.
 
 use std::{
-    future::poll_fn,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    pin::Pin,
-    task::Poll,
     time::Duration,
 };
 
-use tricorne_http::{Client, ClientConfig, Concurrency};
+use tricorne_http::{Client, ClientConfig, Concurrency, FetchFailure};
 
 /// No test may take longer; the waits in them are far shorter.
 const TEST_BOUND: Duration = Duration::from_secs(30);
@@ -82,19 +79,20 @@ pub(crate) fn answer(stream: &mut impl Write, body: &str) {
     stream.write_all(format!("{head}{body}").as_bytes()).expect("the client listens");
 }
 
-/// Polls futures side by side, as the pipeline does, without tasks.
-pub(crate) async fn join_all<F: Future + Unpin>(futures: &mut [F]) -> Vec<F::Output> {
-    let mut outputs: Vec<_> = futures.iter().map(|_| None).collect();
-    poll_fn(|cx| {
-        for (future, output) in futures.iter_mut().zip(&mut outputs) {
-            if output.is_none()
-                && let Poll::Ready(done) = Pin::new(future).poll(cx)
-            {
-                *output = Some(done);
-            }
-        }
-        if outputs.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    outputs.into_iter().flatten().collect()
+/// Fetches all of them at once; the network times in the same order. The pages are let go as they come.
+pub(crate) async fn get_all(client: &Client, urls: &[String]) -> Vec<Result<Duration, FetchFailure>> {
+    let gets = urls.iter().cloned().map(|url| {
+        let client = client.clone();
+        tokio::spawn(async move { client.get(&url).await.map(|page| page.network_time) })
+    });
+    let mut results = Vec::new();
+    for get in gets.collect::<Vec<_>>() {
+        results.push(get.await.expect("a fetch does not panic"));
+    }
+    results
+}
+
+/// The failure of a fetch that must not succeed.
+pub(crate) async fn failure(client: &Client, url: &str) -> FetchFailure {
+    client.get(url).await.expect_err("this cannot be fetched")
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{RawServer, answer, client, join_all, millis, quick, read_request, run};
+use crate::common::{RawServer, answer, client, get_all, millis, quick, read_request, run};
 use tricorne_http::{Client, ClientConfig, FailureKind, HttpError};
 use tricorne_loopback::{Reply, Server};
 
@@ -166,8 +166,7 @@ fn idle_connections_are_bounded_in_number_and_time() {
         let config = ClientConfig { idle_per_host: 3, idle_timeout: millis(150), ..quick() };
         let client = client(config);
         let urls: Vec<_> = (0..8).map(|index| server.url(&format!("/{index}"))).collect();
-        let mut tasks: Vec<_> = urls.iter().map(|url| Box::pin(client.get(url))).collect();
-        for page in join_all(&mut tasks).await {
+        for page in get_all(&client, &urls).await {
             page.expect("it is there");
         }
         assert_eq!(client.stats().connections_opened, 8);

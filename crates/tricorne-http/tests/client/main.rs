@@ -1,4 +1,10 @@
 //! The client against servers on the loopback address, well-behaved and not.
 
+mod adaptive;
 mod common;
+mod encoding;
+mod faults;
 mod get;
+mod limits;
+mod redirects;
+mod tls;
