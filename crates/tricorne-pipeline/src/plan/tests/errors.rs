@@ -384,6 +384,7 @@ fn wrong_types_say_what_was_given() {
             "source.files = { a = 1 }",
             "`files` must be a pattern or a list of patterns, not the table `{ a = 1 }`",
         ),
+        ("sink.keep_pages = 1", "`keep_pages` must be true or false, not the integer `1`"),
         (
             "fetch.headers = true",
             "`headers` must be a section that starts with `[fetch.headers]`, not the boolean `true`",
@@ -423,7 +424,7 @@ fn wide_characters_and_tabs_keep_the_marks_in_place() {
     let errors = refuse("[source]\nurls = '-'\n[sink]\n\t\"世界\" = 1\n\tpath = 'o'\n");
     let expected = "plan.toml:4:2: unknown key `世界` in `[sink]`\n 4 | \t\"世界\" = 1\n   | \t^^^^^^\n   \
                     = hint: the keys of `[sink]` are `path`, `format`, `records_per_shard`, \
-                    `compression_level` and `row_group_rows`";
+                    `compression_level`, `row_group_rows` and `keep_pages`";
     assert_eq!(errors.to_string(), expected);
     let errors = refuse("[source]\nurls = '-'\n[sink]\npath = 'o' # 世界\nformat = { 世界 = 1 }\n");
     assert_eq!(errors.errors()[0].line, 5);

@@ -174,6 +174,8 @@ fn columns_follow_from_source_and_stages() {
     let download =
         "[source]\nurls = '-'\n[[stage]]\nuse = 'filter'\nwhere = 'status == 200'\n[sink]\npath = 'o'\n";
     assert_eq!(column_names(&parse(download)).len(), 7);
+    let kept = column_names(&parse(&format!("{all}keep_pages = true\n")));
+    assert_eq!(kept[15..], ["extra", "file"]);
 }
 
 #[test]
