@@ -1,4 +1,4 @@
-//! Extracts the main text of the pages in a folder (`*.html`, `*.html.gz`) and prints `{NAME: {"articleBody": TEXT}}`, with the time
+//! Extracts the main text of the pages below a folder (`*.html`, `*.html.gz`) and prints `{NAME: {"articleBody": TEXT}}`, with the time
 //! that it took on stderr: for scoring an extractor against pages with known text.
 //!
 //! `cargo run --release -p tricorne-text --example extract_pages -- FOLDER [ROUNDS] > predictions.json`
@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value, json};
@@ -16,18 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = arguments.next().ok_or("usage: extract_pages FOLDER [ROUNDS]")?;
     let rounds: u32 = arguments.next().map_or(Ok(1), |rounds| rounds.parse())?;
     let mut pages = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut bytes = fs::read(&path)?;
-        if let Some(name) = name.strip_suffix(".html.gz") {
-            let packed = std::mem::take(&mut bytes);
-            GzDecoder::new(&*packed).read_to_end(&mut bytes)?;
-            pages.push((name.to_owned(), bytes));
-        } else if let Some(name) = name.strip_suffix(".html") {
-            pages.push((name.to_owned(), bytes));
-        }
-    }
+    read_pages(Path::new(&folder), "", &mut pages)?;
     let extractor = MainText::new();
     let mut predictions = Map::new();
     let before = cpu_secs()?;
@@ -44,6 +34,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let page_count = pages.len() as f64 * f64::from(rounds);
     eprintln!("{page_count} pages, {:.2} ms of CPU each", secs * 1e3 / page_count);
     println!("{}", Value::Object(predictions));
+    Ok(())
+}
+
+/// Reads the pages below a folder; their names are the paths below it, without the ending.
+fn read_pages(folder: &Path, prefix: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            read_pages(&path, &format!("{name}/"), pages)?;
+        } else if let Some(name) = name.strip_suffix(".html.gz") {
+            let mut bytes = Vec::new();
+            GzDecoder::new(&*fs::read(&path)?).read_to_end(&mut bytes)?;
+            pages.push((name.to_owned(), bytes));
+        } else if let Some(name) = name.strip_suffix(".html") {
+            pages.push((name.to_owned(), fs::read(&path)?));
+        }
+    }
     Ok(())
 }
 
