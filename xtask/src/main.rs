@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod check;
 mod command;
+mod features;
 mod layers;
 mod lexer;
 mod lockfile;

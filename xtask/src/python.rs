@@ -1,7 +1,7 @@
 //! The Python steps: a virtual environment of our own, the wheel, its tests and its stubs.
 //!
-//! The wheel is built with the dev profile into cargo's own target folder, so it links the libraries that the Rust tests have built
-//! just before.
+//! The wheel is built with the dev profile and the features of the tests into cargo's own target folder, so it links the libraries that
+//! the Rust tests have built just before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::check::Context;
 use crate::command::{capture, program, run_logged};
+use crate::features;
 
 const REQUIREMENTS: &str = "python/requirements-dev.txt";
 
@@ -34,6 +35,7 @@ pub(crate) fn venv(context: &Context<'_>) -> Result<(), String> {
 
 /// Builds the wheel and installs it into the virtual environment.
 pub(crate) fn wheel(context: &Context<'_>) -> Result<(), String> {
+    features::check(context.workspace)?;
     let wheels = context.workspace.target.join("xtask/wheels");
     if wheels.exists() {
         fs::remove_dir_all(&wheels)
@@ -41,7 +43,7 @@ pub(crate) fn wheel(context: &Context<'_>) -> Result<(), String> {
     }
     let mut maturin = in_venv(context, "maturin")?;
     context.workspace.fix_pyo3(&mut maturin);
-    maturin.args(["build", "--profile", "dev", "--target-dir"]).arg(&context.workspace.target);
+    maturin.args(["build", "--profile", "dev", "--features", features::AS_IN_TESTS, "--target-dir"]).arg(&context.workspace.target);
     maturin.arg("--out").arg(&wheels).arg("--interpreter").arg(tool(context, "python"));
     run_logged(&mut maturin, &context.log)?;
 

@@ -1,1 +1,25 @@
-//! Python bindings
+//! The native half of the Python package `tricorne`: conversion, and detaching from the interpreter. No logic lives here.
+//!
+//! The module is `tricorne._native`. Users import what `python/tricorne` makes of it, and its stub is `python/tricorne/_native.pyi`.
+
+use pyo3::prelude::*;
+
+mod command;
+mod error;
+mod pipeline;
+
+/// The module. It keeps no Python state that the interpreter's lock would have to guard.
+#[pymodule(gil_used = false)]
+mod _native {
+    use super::*;
+
+    #[pymodule_export]
+    use super::command::main;
+    #[pymodule_export]
+    use super::pipeline::Pipeline;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

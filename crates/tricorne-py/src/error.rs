@@ -1,0 +1,46 @@
+//! Errors as Python exceptions: ours are defined in `tricorne.errors`, those of the system stay `OSError`.
+
+use std::error::Error;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use tricorne::pipeline::error::RunError as RunFailure;
+use tricorne::pipeline::plan::PlanErrors;
+
+pyo3::import_exception!(tricorne.errors, PlanError);
+pyo3::import_exception!(tricorne.errors, RunError);
+
+/// All mistakes of a plan, as the command shows them.
+pub(crate) fn of_plan(errors: &PlanErrors) -> PyErr {
+    PlanError::new_err(errors.to_string())
+}
+
+/// The message with its causes; the hint is a note, which Python prints below the traceback.
+pub(crate) fn of_run(py: Python<'_>, failure: &RunFailure) -> PyErr {
+    let exception = match failure {
+        RunFailure::Io { path, source, .. } if let Some(code) = source.raw_os_error() => {
+            // Python picks the subclass, such as `PermissionError`, by the code.
+            match py.import("os").and_then(|os| os.call_method1("strerror", (code,))?.extract::<String>()) {
+                Ok(text) => PyOSError::new_err((code, text, path.clone())),
+                Err(error) => error,
+            }
+        }
+        _ => RunError::new_err(with_causes(failure)),
+    };
+    match failure.hint() {
+        Some(hint) => with_note(py, exception, &format!("hint: {hint}")),
+        None => exception,
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn with_note(py: Python<'_>, exception: PyErr, note: &str) -> PyErr {
+    match exception.value(py).call_method1("add_note", (note,)) {
+        Ok(_) => exception,
+        Err(error) => error,
+    }
+}

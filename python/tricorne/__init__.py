@@ -1,0 +1,15 @@
+"""Concurrent data work from Python: web pages or files in, a clean data set out.
+
+>>> from tricorne import Pipeline
+>>> report = Pipeline.from_toml("plan.toml").run()  # doctest: +SKIP
+>>> report["rows"]  # doctest: +SKIP
+9412
+
+The same from a shell is ``tricorne run plan.toml``, or ``python -m tricorne run plan.toml``.
+"""
+
+from tricorne._native import __version__
+from tricorne.errors import PlanError, RunError, TricorneError
+from tricorne.pipeline import Pipeline
+
+__all__ = ["Pipeline", "PlanError", "RunError", "TricorneError", "__version__"]
