@@ -1,4 +1,4 @@
-//! What one request costs in CPU time: `request_cost serve [BYTES]` answers, `request_cost fetch ADDR [REQUESTS] [IN_FLIGHT]`
+//! What one request costs in CPU time: `request_cost serve [BYTES]` answers, `request_cost fetch ADDR [REQUESTS] [IN_FLIGHT] [auto]`
 //! fetches and prints user and system microseconds per request, of this process only.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tricorne_http::{Client, ClientConfig, Concurrency};
+use tricorne_http::{Client, ClientConfig, Concurrency, FetchFailure};
 use tricorne_loopback::{Reply, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -21,9 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("serve") => serve(usize::try_from(number(1, 27_000)?)?),
         Some("fetch") => {
             let addr = arguments.get(1).ok_or("an address is missing")?;
-            fetch(addr, number(2, 20_000)?, usize::try_from(number(3, 64)?)?)
+            let in_flight = usize::try_from(number(3, 64)?)?;
+            let adaptive = arguments.get(4).is_some_and(|word| word == "auto");
+            let per_host =
+                if adaptive { Concurrency::Auto { max: in_flight } } else { Concurrency::Fixed(in_flight) };
+            fetch(addr, number(2, 20_000)?, per_host)
         }
-        _ => Err("use `serve [BYTES]` or `fetch ADDR [REQUESTS] [IN_FLIGHT]`".into()),
+        _ => Err("use `serve [BYTES]` or `fetch ADDR [REQUESTS] [IN_FLIGHT] [auto]`".into()),
     }
 }
 
@@ -36,11 +40,7 @@ fn serve(body_bytes: usize) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn fetch(addr: &str, requests: u64, in_flight: usize) -> Result<(), Box<dyn Error>> {
-    let per_host = match std::env::var("PER_HOST").as_deref() {
-        Ok("auto") => Concurrency::Auto { max: in_flight },
-        _ => Concurrency::Fixed(in_flight),
-    };
+fn fetch(addr: &str, requests: u64, per_host: Concurrency) -> Result<(), Box<dyn Error>> {
     let client = Client::new(ClientConfig { per_host, ..ClientConfig::default() })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let urls: Vec<_> = (0..100).map(|page| format!("http://{addr}/page/{page}.html")).collect();
@@ -49,13 +49,13 @@ fn fetch(addr: &str, requests: u64, in_flight: usize) -> Result<(), Box<dyn Erro
         next.store(0, Ordering::Relaxed);
         runtime.block_on(async {
             let mut workers = tokio::task::JoinSet::new();
-            for _ in 0..in_flight {
+            for _ in 0..per_host.max() {
                 let (client, next, urls) = (client.clone(), next.clone(), urls.clone());
                 workers.spawn(async move {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= count {
-                            return Ok(());
+                            return Ok::<_, FetchFailure>(());
                         }
                         client.get(&urls[usize::try_from(number).unwrap_or(0) % urls.len()]).await?;
                     }

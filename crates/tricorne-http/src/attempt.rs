@@ -5,10 +5,10 @@ use http_body_util::Empty;
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, LOCATION, RETRY_AFTER},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HOST, HeaderName, LOCATION, RETRY_AFTER},
 };
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     client::{InFlight, Inner},
@@ -85,8 +85,9 @@ impl Inner {
             Some(location) => Ok(Answer::Redirect(String::from_utf8_lossy(location.as_bytes()).into_owned())),
             None => Err(self.refusal(status, response.headers())),
         };
-        deadline.enter(FailureKind::TimeoutStall, MAX_DRAIN_TIME);
-        if let Ok(rest) = connection.read_body(response.into_body(), MAX_DRAIN_BYTES, deadline).await {
+        // Not by the deadline: a rest that drips would start its phase anew with every piece.
+        let drain = connection.read_body(response.into_body(), MAX_DRAIN_BYTES, deadline);
+        if let Ok(Ok(rest)) = timeout(MAX_DRAIN_TIME, drain).await {
             count(&self.counters.wire_bytes, rest.len() as u64);
             self.keep(host, connection).await;
         }
@@ -154,12 +155,18 @@ impl Inner {
             count(&self.counters.too_many_requests, 1);
         }
         if kind.is_transient() {
-            error.retry_after = text_values(headers, &RETRY_AFTER)
-                .next()
-                .and_then(|value| retry_after::parse(value, SystemTime::now(), self.config.retry_after_max));
+            error.retry_after = text_values(headers, &RETRY_AFTER).next().and_then(|value| {
+                retry_after::parse(value, server_time(headers), self.config.retry_after_max)
+            });
         }
         error
     }
+}
+
+/// The time by the clock of the server, to which its dates belong; ours if it does not tell.
+fn server_time(headers: &HeaderMap) -> SystemTime {
+    let date = text_values(headers, &DATE).next().and_then(|date| httpdate::parse_http_date(date).ok());
+    date.unwrap_or_else(SystemTime::now)
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -72,7 +72,8 @@ pub struct Fetched {
     /// Time on the network over all attempts, without waiting for permits, patient hosts or back-off.
     pub network_time: Duration,
     /// The place of this request under the limits. Keep it until the record is safe, so that what is lost by a
-    /// crash is bounded by the limits; dropping it lets the next request go.
+    /// crash is bounded by the limits; dropping it lets the next request go. Whoever collects pages must let
+    /// go of this part, or no further request is sent once the limit is reached.
     pub permit: InFlight,
 }
 

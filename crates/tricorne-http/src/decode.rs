@@ -80,6 +80,9 @@ impl Encodings {
                 return Err(AttemptError::new(FailureKind::DecodedTooLarge, message));
             }
             if (read as u64) < step {
+                if out.capacity() / 2 > out.len() {
+                    out.shrink_to_fit();
+                }
                 return Ok(out);
             }
             tokio::task::yield_now().await;

@@ -185,7 +185,7 @@ fn the_decoded_limit_is_exact_and_holds_for_plain_bodies() {
                 match client.get(&server.url(&format!("/{index}"))).await {
                     Ok(page) => assert!(fits && page.body.len() == 400_000),
                     Err(failed) => {
-                        assert!(!fits && failed.kind == FailureKind::DecodedTooLarge, "{failed:?}")
+                        assert!(!fits && failed.kind == FailureKind::DecodedTooLarge, "{failed:?}");
                     }
                 }
             }

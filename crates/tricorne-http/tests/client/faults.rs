@@ -42,6 +42,19 @@ fn other_statuses_are_final() {
 }
 
 #[test]
+fn the_text_of_a_refusal_is_not_waited_for() {
+    let server =
+        Server::start(|_| Reply::new(404).body("x".repeat(1000)).drip(1, millis(20))).expect("a server");
+    run(async {
+        let client = client(quick());
+        let failed = failure(&client, &server.url("/")).await;
+        assert_eq!(failed.kind, FailureKind::Status(404));
+        assert!(failed.network_time < Duration::from_secs(10), "{failed:?}");
+        assert_eq!(client.stats().idle_connections, 0);
+    });
+}
+
+#[test]
 fn the_budget_ends_and_its_last_failure_is_told() {
     let server =
         Server::start(|request| Reply::new(if request.attempt < 3 { 503 } else { 500 })).expect("a server");

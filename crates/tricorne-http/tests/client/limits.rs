@@ -127,6 +127,24 @@ fn retry_after_as_a_date_closes_the_host() {
     retry_after(&httpdate::fmt_http_date(date));
 }
 
+/// The date belongs to the server's clock, which may be years off.
+#[test]
+fn a_date_is_measured_by_the_clock_of_the_server() {
+    let server = Server::start(|request| match request.attempt {
+        1 => Reply::new(503)
+            .header("Date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .header("Retry-After", "Sun, 06 Nov 1994 09:49:37 GMT"),
+        _ => Reply::html("x"),
+    })
+    .expect("a server");
+    run(async {
+        let started = Instant::now();
+        let client = client(ClientConfig { retry_after_max: millis(300), ..quick() });
+        assert_eq!(client.get(&server.url("/")).await.expect("the second try works").attempts, 2);
+        assert!(started.elapsed() >= millis(300));
+    });
+}
+
 #[test]
 fn a_dropped_fetch_closes_its_connection_and_frees_its_place() {
     let (ended, wait_ended) = mpsc::channel();
