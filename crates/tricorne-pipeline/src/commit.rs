@@ -15,9 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::error::RunError;
 use crate::files::Files;
 use crate::journal::Journal;
-use crate::layout::{
-    CommitRecord, FailedLine, Key, Layout, Part, read_keys, write_json,
-};
+use crate::layout::{CommitRecord, FailedLine, Key, Layout, Part, read_keys, write_json};
 use crate::plan::DedupKey;
 use crate::record::{Outcome, Row};
 use crate::sink::{Rows, ShardWriter, SinkSpec, hex};
@@ -114,7 +112,8 @@ impl Assembly {
                             message: failure.message,
                             attempts: failure.attempts,
                         };
-                        serde_json::to_writer(&mut self.failed, &line).expect("a line of text has a JSON form");
+                        serde_json::to_writer(&mut self.failed, &line)
+                            .expect("a line of text has a JSON form");
                         self.failed.push(b'\n');
                         self.failed_count += 1;
                     }

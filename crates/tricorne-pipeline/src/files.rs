@@ -49,7 +49,9 @@ pub trait Files: Send + Sync + fmt::Debug {
 }
 
 /// Holds a lock file; dropping it gives the lock back, and so does the end of the process.
-pub struct LockGuard(#[allow(dead_code, reason = "held for its drop")] pub Box<dyn std::any::Any + Send + Sync>);
+pub struct LockGuard(
+    #[allow(dead_code, reason = "held for its drop")] pub Box<dyn std::any::Any + Send + Sync>,
+);
 
 /// Writes `content` to `path` so that a crash leaves either the old or the new content:
 /// a temporary file, sync, rename, sync of the folder.
@@ -109,7 +111,11 @@ impl File for OsFile {
         // Appends go to the end whatever the position, so moving it by a positioned read is harmless.
         let mut done = 0;
         while done < buf.len() {
-            match std::os::windows::fs::FileExt::seek_read(&self.file, &mut buf[done..], offset + done as u64)? {
+            match std::os::windows::fs::FileExt::seek_read(
+                &self.file,
+                &mut buf[done..],
+                offset + done as u64,
+            )? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => done += read,
             }

@@ -268,7 +268,10 @@ impl Journal {
     }
 
     fn damaged(&self, id: u64) -> RunError {
-        RunError::Damaged { path: self.path.clone(), message: format!("the entry of record {id} does not parse") }
+        RunError::Damaged {
+            path: self.path.clone(),
+            message: format!("the entry of record {id} does not parse"),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -280,7 +283,10 @@ impl Journal {
 fn scan(reader: FileReader, generation: u32) -> std::io::Result<Option<State>> {
     let mut reader = BufReader::with_capacity(1 << 20, reader);
     let mut header = [0; HEADER_LEN as usize];
-    if !read_full(&mut reader, &mut header)? || &header[..8] != MAGIC || header[8..] != generation.to_le_bytes() {
+    if !read_full(&mut reader, &mut header)?
+        || &header[..8] != MAGIC
+        || header[8..] != generation.to_le_bytes()
+    {
         return Ok(None);
     }
     let mut state = State { slots: Vec::new(), end: HEADER_LEN };
@@ -356,7 +362,8 @@ mod tests {
             journal.append_page(&record(id), &page(b"<p>hello")).unwrap();
         }
         journal.append_outcome(&record(103), &row(103)).unwrap();
-        let failure = Failure { stage: "fetch".into(), kind: "dns".into(), message: "no".into(), attempts: 6 };
+        let failure =
+            Failure { stage: "fetch".into(), kind: "dns".into(), message: "no".into(), attempts: 6 };
         let failed = Outcome::Failed(failure);
         journal.append_outcome(&record(102), &failed).unwrap();
         drop(journal);
@@ -415,7 +422,10 @@ mod tests {
         bytes[end as usize + PREFIX_LEN + 20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         let journal = Journal::recover(&OsFiles, &path, 0, 1).unwrap().unwrap();
-        assert_eq!((journal.slot(0).progress, journal.slot(1).progress), (Progress::Fetched, Progress::Nothing));
+        assert_eq!(
+            (journal.slot(0).progress, journal.slot(1).progress),
+            (Progress::Fetched, Progress::Nothing)
+        );
         assert_eq!(std::fs::metadata(&path).unwrap().len(), end);
     }
 

@@ -85,7 +85,9 @@ impl Layout {
 
     /// True for a file name that only a run of ours writes into the output folder.
     pub(crate) fn is_result(name: &str) -> bool {
-        name == "manifest.json" || name == "failed.jsonl" || (name.starts_with("shard-") && name.contains('.'))
+        name == "manifest.json"
+            || name == "failed.jsonl"
+            || (name.starts_with("shard-") && name.contains('.'))
     }
 }
 
@@ -219,7 +221,10 @@ pub(crate) fn read_failed(files: &dyn Files, path: &Path) -> Result<Vec<FailedLi
 }
 
 /// Reads the record of every committed shard, by shard number, and removes what a kill left beside them.
-pub(crate) fn read_commits(files: &dyn Files, layout: &Layout) -> Result<BTreeMap<u64, CommitRecord>, RunError> {
+pub(crate) fn read_commits(
+    files: &dyn Files,
+    layout: &Layout,
+) -> Result<BTreeMap<u64, CommitRecord>, RunError> {
     let dir = layout.shards();
     let names = files.list(&dir).map_err(RunError::io("list", &dir))?;
     let mut commits = BTreeMap::new();
@@ -247,7 +252,9 @@ fn is_left_over(name: &str, commits: &BTreeMap<u64, CommitRecord>) -> bool {
     }
     let mut parts = name.split('.');
     let (Some(shard), Some(generation)) = (parts.next(), parts.next()) else { return false };
-    let Some(generation) = generation.strip_prefix('g').and_then(|n| n.parse::<u32>().ok()) else { return false };
+    let Some(generation) = generation.strip_prefix('g').and_then(|n| n.parse::<u32>().ok()) else {
+        return false;
+    };
     let Ok(shard) = shard.parse::<u64>() else { return false };
     commits.get(&shard).is_none_or(|record| record.generation != generation)
 }

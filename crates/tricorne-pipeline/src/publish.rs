@@ -40,7 +40,10 @@ impl Losers {
 
     pub(crate) fn contains(&self, shard: u64, index: u64) -> bool {
         let word = usize::try_from(index / 64).unwrap_or(usize::MAX);
-        self.bits.get(&shard).and_then(|words| words.get(word)).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.bits
+            .get(&shard)
+            .and_then(|words| words.get(word))
+            .is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     pub(crate) fn count(&self, shard: u64) -> u64 {
@@ -99,7 +102,8 @@ pub(crate) fn publish_shard(
     let staged = layout.staged(shard, record.generation, Part::Rows);
     let published = layout.published(shard);
     let marker_path = layout.published_record(shard);
-    let marker = read_json::<PublishedRecord>(files, &marker_path)?.filter(|m| m.generation == record.generation);
+    let marker =
+        read_json::<PublishedRecord>(files, &marker_path)?.filter(|m| m.generation == record.generation);
     let expected = record.rows - losers.count(shard);
 
     let is_staged = files.exists(&staged).map_err(RunError::io("look for", &staged))?;
@@ -174,7 +178,8 @@ pub(crate) fn publish_failed(
     let write = || {
         let file = files.create(&temporary)?;
         for (&shard, record) in commits.iter().filter(|(_, record)| record.failed > 0) {
-            let lines = files.read(&layout.staged(shard, record.generation, Part::Failed))?.unwrap_or_default();
+            let lines =
+                files.read(&layout.staged(shard, record.generation, Part::Failed))?.unwrap_or_default();
             file.append(&[&lines])?;
         }
         file.sync()?;

@@ -73,7 +73,8 @@ impl RunReport {
         let solo: BTreeMap<String, f64> =
             names.iter().zip(&phases).map(|(name, phase)| ((*name).to_owned(), phase.wall_secs)).collect();
         let wall_secs = solo.values().sum::<f64>();
-        let first_row_secs = phases.get(1).and_then(|text| text.first_row_secs).map(|secs| solo["fetch"] + secs);
+        let first_row_secs =
+            phases.get(1).and_then(|text| text.first_row_secs).map(|secs| solo["fetch"] + secs);
         let mut stages: Vec<StageReport> = Vec::new();
         let mut cpu_secs: BTreeMap<String, f64> = BTreeMap::new();
         let mut in_flight = Vec::new();

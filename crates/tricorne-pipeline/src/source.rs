@@ -78,7 +78,9 @@ struct List {
 impl Source for List {
     fn next(&mut self) -> Result<Option<Input>, RunError> {
         loop {
-            let Some(line) = self.lines.next_line().map_err(|error| self.unreadable(&error.to_string(), None))? else {
+            let Some(line) =
+                self.lines.next_line().map_err(|error| self.unreadable(&error.to_string(), None))?
+            else {
                 return Ok(None);
             };
             self.line += 1;
@@ -91,7 +93,8 @@ impl Source for List {
             {
                 return Err(self.unreadable(what, Some(hint)));
             }
-            let line = if self.line == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
+            let line =
+                if self.line == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line };
             let Ok(text) = std::str::from_utf8(line) else {
                 let excerpt: String = String::from_utf8_lossy(line).chars().take(EXCERPT).collect();
                 return Ok(Some(self.broken(&excerpt, "not_utf8", "is not UTF-8")));
@@ -146,11 +149,16 @@ fn not_a_list(first_line: &[u8]) -> Option<(&'static str, &'static str)> {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             Some(("it is UTF-16", "convert it first: `iconv -f UTF-16 -t UTF-8 LIST > LIST.utf8`"))
         }
-        [0x1f, 0x8b, ..] => Some(("it is compressed with gzip", "unpack it first, or pipe it in: `zcat LIST | tricorne … -`")),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Some(("it is compressed with zstd", "unpack it first, or pipe it in: `zstdcat LIST | tricorne … -`"))
+        [0x1f, 0x8b, ..] => {
+            Some(("it is compressed with gzip", "unpack it first, or pipe it in: `zcat LIST | tricorne … -`"))
         }
-        [b'P', b'A', b'R', b'1', ..] => Some(("it is a Parquet file", "give a list of URLs as text or JSON lines")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some((
+            "it is compressed with zstd",
+            "unpack it first, or pipe it in: `zstdcat LIST | tricorne … -`",
+        )),
+        [b'P', b'A', b'R', b'1', ..] => {
+            Some(("it is a Parquet file", "give a list of URLs as text or JSON lines"))
+        }
         line if line.iter().take(1024).any(|&byte| byte == 0) => {
             Some(("it holds zero bytes and is no text", "give a list of URLs as UTF-8 text, one a line"))
         }
@@ -371,7 +379,8 @@ impl Source for Globs {
                         hint: Some("relative patterns start from the folder of the plan".into()),
                     });
                 }
-                self.walk = Some(WalkDir::new(&pattern.root).follow_links(true).sort_by_file_name().into_iter());
+                self.walk =
+                    Some(WalkDir::new(&pattern.root).follow_links(true).sort_by_file_name().into_iter());
             }
             let Some(entry) = self.walk.as_mut().and_then(Iterator::next) else {
                 self.walk = None;
@@ -393,7 +402,8 @@ impl Source for Globs {
             }
             let shown = path.strip_prefix(&self.base_dir).unwrap_or(path);
             let shown = shown.strip_prefix(".").unwrap_or(shown);
-            let record = Record { id: self.next_id, url: shown.to_string_lossy().replace('\\', "/"), extra: None };
+            let record =
+                Record { id: self.next_id, url: shown.to_string_lossy().replace('\\', "/"), extra: None };
             self.next_id += 1;
             return Ok(Some(Input { record, problem: None }));
         }
@@ -424,9 +434,13 @@ impl Load for LocalFiles {
             File::open(&path)?.take(self.max_bytes + 1).read_to_end(&mut body)?;
             Ok(body)
         };
-        let body = read().map_err(|error| failure("io", format!("cannot read `{}`: {error}", path.display())))?;
+        let body =
+            read().map_err(|error| failure("io", format!("cannot read `{}`: {error}", path.display())))?;
         if body.len() as u64 > self.max_bytes {
-            return Err(failure("too_large", format!("`{}` is larger than {} bytes", path.display(), self.max_bytes)));
+            return Err(failure(
+                "too_large",
+                format!("`{}` is larger than {} bytes", path.display(), self.max_bytes),
+            ));
         }
         Ok(StoredPage {
             final_url: None,

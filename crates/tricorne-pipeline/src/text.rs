@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tricorne_text::{Counter, Extractor, MainText, Sniffed, clean, decode, sniff};
+use tricorne_text::{Counter, Extractor, MainText, Sniffed, clean, decode, language, sniff};
 
 use crate::error::RunError;
 use crate::expr;
@@ -26,7 +26,10 @@ enum Step {
     Extract,
     Clean,
     Features(Vec<Feature>),
-    Filter { reason: String, expr: expr::Expr },
+    Filter {
+        reason: String,
+        expr: expr::Expr,
+    },
 }
 
 /// The per-record stages of a plan.
@@ -172,11 +175,8 @@ fn decode_page(page: &StoredPage, row: &mut Row) -> Result<bool, Failure> {
 
 fn extract(extractor: &dyn Extractor, row: &mut Row) -> Result<(), Failure> {
     let url = row.final_url.as_deref().or(Some(&row.url));
-    let extracted = extractor.extract(row.text.as_deref().unwrap_or_default(), url).map_err(|error| Failure {
-        stage: "extract".into(),
-        kind: "too_large".into(),
-        message: error.to_string(),
-        attempts: 0,
+    let extracted = extractor.extract(row.text.as_deref().unwrap_or_default(), url).map_err(|error| {
+        Failure { stage: "extract".into(), kind: "too_large".into(), message: error.to_string(), attempts: 0 }
     })?;
     row.title = extracted.title;
     row.text = Some(extracted.text);
@@ -249,7 +249,3 @@ impl expr::Row for RowView<'_> {
         }
     }
 }
-
-// TEMPORARY until tricorne_text::language is there
-struct Lang { code: &'static str }
-fn language(_text: &str) -> Option<Lang> { Some(Lang { code: "xx" }).filter(|_| false) }

@@ -233,7 +233,12 @@ impl Setup {
         Box::new(Numbers { next: 0, count: self.records, changed: None })
     }
 
-    fn run(&self, files: &MemoryFiles, network: &Arc<Network>, retry_failed: bool) -> Result<RunReport, RunError> {
+    fn run(
+        &self,
+        files: &MemoryFiles,
+        network: &Arc<Network>,
+        retry_failed: bool,
+    ) -> Result<RunReport, RunError> {
         *network.files.lock().unwrap() = files.clone();
         let mut engine = self.engine(files, network);
         engine.retry_failed = retry_failed;
@@ -270,7 +275,14 @@ fn assert_same(expected: &BTreeMap<String, Vec<u8>>, actual: &BTreeMap<String, V
 }
 
 /// Runs, killed at each of `kills` (steps from the start of each run), until a run gets through.
-fn run_with_kills(setup: &Setup, files: &MemoryFiles, network: &Arc<Network>, kills: &[u64], retry: bool, power: bool) {
+fn run_with_kills(
+    setup: &Setup,
+    files: &MemoryFiles,
+    network: &Arc<Network>,
+    kills: &[u64],
+    retry: bool,
+    power: bool,
+) {
     for &kill in kills {
         files.die_at(kill);
         let result = setup.run(files, network, retry);
@@ -599,7 +611,12 @@ fn the_watchdog_names_what_is_stuck() {
         fn fetch<'a>(&'a self, _: &'a Record) -> BoxFuture<'a, Result<Page, Failure>> {
             Box::pin(async {
                 self.0.wait_async().await;
-                Err(Failure { stage: "fetch".into(), kind: "late".into(), message: String::new(), attempts: 1 })
+                Err(Failure {
+                    stage: "fetch".into(),
+                    kind: "late".into(),
+                    message: String::new(),
+                    attempts: 1,
+                })
             })
         }
         fn stats(&self) -> FetchStats {

@@ -55,7 +55,8 @@ fn publish(
     let losers = losers_of(files, layout, engine.dedup, commits)?;
     let mut shards = Vec::new();
     for (&shard, record) in commits {
-        let placed = publish_shard(files, layout, &engine.sink, engine.records_per_shard, (shard, record), &losers)?;
+        let placed =
+            publish_shard(files, layout, &engine.sink, engine.records_per_shard, (shard, record), &losers)?;
         let first_id = shard * engine.records_per_shard;
         shards.push(ShardReport {
             file: layout.published_name(shard),
@@ -73,7 +74,11 @@ fn publish(
 }
 
 /// Nothing in here depends on the clock, the machine or the paths.
-fn manifest(engine: &Engine, commits: &BTreeMap<u64, CommitRecord>, shards: &[ShardReport]) -> serde_json::Value {
+fn manifest(
+    engine: &Engine,
+    commits: &BTreeMap<u64, CommitRecord>,
+    shards: &[ShardReport],
+) -> serde_json::Value {
     let columns: Vec<_> = engine
         .sink
         .columns
@@ -115,7 +120,11 @@ fn dropped(commits: &BTreeMap<u64, CommitRecord>, shards: &[ShardReport]) -> BTr
     dropped
 }
 
-fn count_outcomes(run: &Run, commits: &BTreeMap<u64, CommitRecord>, report: &mut RunReport) -> Result<(), RunError> {
+fn count_outcomes(
+    run: &Run,
+    commits: &BTreeMap<u64, CommitRecord>,
+    report: &mut RunReport,
+) -> Result<(), RunError> {
     report.dropped = dropped(commits, &report.shards);
     report.rows = if report.shards.is_empty() {
         commits.values().map(|record| record.rows).sum()
@@ -163,17 +172,18 @@ fn measure(engine: &Engine, run: &Run, report: &mut RunReport) {
 
 fn stages(engine: &Engine, run: &Run, records: u64, wall: Duration) -> Vec<StageReport> {
     let secs = |duration: Duration| duration.as_secs_f64();
-    let one = |name: &str, records, busy: Duration, starved: Duration, blocked: Duration, meter: &StageMeter| {
-        StageReport {
-            name: name.into(),
-            workers: 1,
-            records,
-            busy_secs: secs(busy),
-            starved_secs: secs(starved),
-            blocked_secs: secs(blocked),
-            cpu_secs: secs(meter.cpu()),
-        }
-    };
+    let one =
+        |name: &str, records, busy: Duration, starved: Duration, blocked: Duration, meter: &StageMeter| {
+            StageReport {
+                name: name.into(),
+                workers: 1,
+                records,
+                busy_secs: secs(busy),
+                starved_secs: secs(starved),
+                blocked_secs: secs(blocked),
+                cpu_secs: secs(meter.cpu()),
+            }
+        };
     let QueueStats { put_wait: fetch_full, .. } = run.to_fetch.stats();
     let landed = run.landed.stats();
     let texts = run.texts.stats();
@@ -185,13 +195,27 @@ fn stages(engine: &Engine, run: &Run, records: u64, wall: Duration) -> Vec<Stage
     let mut stages = Vec::new();
     let source_blocked = if fetched { fetch_full } else { texts.put_wait };
     let source = meters.source.wall();
-    stages.push(one("source", run.counters.read.get(), source.saturating_sub(source_blocked), nothing, source_blocked, &meters.source));
+    stages.push(one(
+        "source",
+        run.counters.read.get(),
+        source.saturating_sub(source_blocked),
+        nothing,
+        source_blocked,
+        &meters.source,
+    ));
     if fetched {
         let busy = meters.fetch.wall().saturating_sub(landed.put_wait);
         let starved = wall.saturating_sub(meters.fetch.wall());
         stages.push(one("fetch", run.counters.fetched.get(), busy, starved, landed.put_wait, &meters.fetch));
         let busy = meters.journal.wall().saturating_sub(landed.get_wait + texts.put_wait);
-        stages.push(one("journal", run.counters.fetched.get(), busy, landed.get_wait, texts.put_wait, &meters.journal));
+        stages.push(one(
+            "journal",
+            run.counters.fetched.get(),
+            busy,
+            landed.get_wait,
+            texts.put_wait,
+            &meters.journal,
+        ));
     }
     for (n, (name, meter)) in run.process.stages().iter().zip(&meters.text).enumerate() {
         // The workers wait for the first of their stages; the others follow without a queue.
@@ -200,6 +224,13 @@ fn stages(engine: &Engine, run: &Run, records: u64, wall: Duration) -> Vec<Stage
         stage.workers = engine.workers as u64;
         stages.push(stage);
     }
-    stages.push(one("sink", run.counters.rows.get(), meters.sink.wall(), ready.get_wait, nothing, &meters.sink));
+    stages.push(one(
+        "sink",
+        run.counters.rows.get(),
+        meters.sink.wall(),
+        ready.get_wait,
+        nothing,
+        &meters.sink,
+    ));
     stages
 }

@@ -124,7 +124,10 @@ impl InWork {
         for work in &self.workers {
             if let Some(work) = lock(work).as_ref().filter(|work| work.since.elapsed() >= patience) {
                 let stage = stages.get(work.stage).copied().unwrap_or("text");
-                stuck.push((work.since.elapsed(), format!("`{stage}` of record {} (`{}`)", work.id, work.url)));
+                stuck.push((
+                    work.since.elapsed(),
+                    format!("`{stage}` of record {} (`{}`)", work.id, work.url),
+                ));
             }
         }
         for (id, (since, url)) in lock(&self.fetching).iter() {

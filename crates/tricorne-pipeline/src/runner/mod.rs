@@ -195,7 +195,10 @@ impl Engine {
             .build()
             .map_err(thread)?;
         let event_loop = match &self.pages {
-            Pages::Fetched(fetch) => Some((AsyncExecutor::builder().name("tricorne-fetch").build().map_err(thread)?, Arc::clone(fetch))),
+            Pages::Fetched(fetch) => Some((
+                AsyncExecutor::builder().name("tricorne-fetch").build().map_err(thread)?,
+                Arc::clone(fetch),
+            )),
             Pages::Local(_) => None,
         };
         let mut ends = Vec::new();
@@ -329,7 +332,8 @@ impl Run {
         observer: Arc<dyn Observer>,
         cancel: CancelToken,
     ) -> Self {
-        let places = (OPEN_RECORDS / engine.records_per_shard).clamp(*OPEN_SHARDS.start(), *OPEN_SHARDS.end());
+        let places =
+            (OPEN_RECORDS / engine.records_per_shard).clamp(*OPEN_SHARDS.start(), *OPEN_SHARDS.end());
         // A phase that is run alone leaves every shard open.
         let places = if engine.last_phase < Phase::Sink { Semaphore::MAX_PERMITS } else { places as usize };
         let counters = Counters::default();
@@ -371,7 +375,8 @@ impl Run {
             _lock: opened.lock,
         };
         // A cancelled run stops taking work up; what has landed is still journalled.
-        let (to_fetch, texts, places) = (Arc::clone(&run.to_fetch), Arc::clone(&run.texts), Arc::clone(&run.open_places));
+        let (to_fetch, texts, places) =
+            (Arc::clone(&run.to_fetch), Arc::clone(&run.texts), Arc::clone(&run.open_places));
         let guard = run.cancel.on_cancel(move || {
             drop(to_fetch.close_now());
             drop(texts.close_now());
@@ -531,7 +536,8 @@ impl Run {
         let digest: [u8; 32] = done.hash.finalize().into();
         let input = crate::sink::hex(&digest);
         let before = self.before.get(&done.number);
-        if let Some(record) = before.filter(|record| record.input != input || record.records != done.records) {
+        if let Some(record) = before.filter(|record| record.input != input || record.records != done.records)
+        {
             let first = done.number * self.records_per_shard;
             return Err(RunError::InputChanged {
                 what: format!(
@@ -632,7 +638,12 @@ impl Run {
                 if self.counters.first_row.load(Ordering::Relaxed) == 0 {
                     let now = self.begun.elapsed().as_nanos() as u64;
                     // Only the first one counts; losing the race to another first row is fine.
-                    let _ = self.counters.first_row.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+                    let _ = self.counters.first_row.compare_exchange(
+                        0,
+                        now,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
                 }
                 if let Some(language) = &row.language {
                     *lock(&self.languages).entry(language.clone()).or_default() += 1;
@@ -686,7 +697,14 @@ impl Run {
                 if self.dedup.is_none() {
                     let none = Losers::default();
                     let placed = (shard.number, &record);
-                    publish_shard(&*self.files, &self.layout, &self.sink, self.records_per_shard, placed, &none)?;
+                    publish_shard(
+                        &*self.files,
+                        &self.layout,
+                        &self.sink,
+                        self.records_per_shard,
+                        placed,
+                        &none,
+                    )?;
                 }
                 self.counters.committed.add(u64::from(shard.before.is_none()));
                 self.observer.event(&Event::Committed { shard: shard.number, rows: record.rows });
@@ -704,7 +722,9 @@ impl Run {
         let shards = self.counters.read.get().div_ceil(self.records_per_shard);
         let committed = lock(&self.commits).len() as u64;
         if self.last_phase == Phase::Sink && committed != shards {
-            return Err(RunError::Panicked { message: format!("{committed} of {shards} shards were committed") });
+            return Err(RunError::Panicked {
+                message: format!("{committed} of {shards} shards were committed"),
+            });
         }
         Ok(())
     }

@@ -36,7 +36,9 @@ impl ShardWriter for JsonlShard {
             line.push(b':');
             match column.cell(row) {
                 // Already JSON: nested as it is, not quoted once more.
-                Cell::Text(Some(object)) if *column == Column::Extra => line.extend_from_slice(object.as_bytes()),
+                Cell::Text(Some(object)) if *column == Column::Extra => {
+                    line.extend_from_slice(object.as_bytes())
+                }
                 Cell::Text(value) => json(line, &value),
                 Cell::Int(value) => json(line, &value),
                 Cell::Float(value) => json(line, &value),

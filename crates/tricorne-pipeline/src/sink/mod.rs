@@ -237,25 +237,26 @@ pub(crate) mod tests {
             (proptest::option::of(0.0..40.0f64), text(), proptest::option::of(Just("{\"a\":[1, 2.50]}"))),
         );
         proptest::collection::vec(row, 0..20).prop_map(|rows| {
-            let make = |(id, (a, b, c)): (usize, ((_, _, _, _), (_, _, _, _, _), (_, _, Option<&str>)))| Row {
-                id: id as u64 * 3,
-                url: format!("http://h/{id}"),
-                final_url: a.0,
-                status: a.1,
-                content_type: a.2,
-                charset: a.3,
-                bytes: b.0,
-                sha256: b.1,
-                title: b.2,
-                text: b.3,
-                word_count: b.4,
-                unique_words: b.4,
-                avg_word_len: c.0,
-                char_count: b.4,
-                language: c.1,
-                file: None,
-                extra: c.2.map(str::to_owned),
-            };
+            let make =
+                |(id, (a, b, c)): (usize, ((_, _, _, _), (_, _, _, _, _), (_, _, Option<&str>)))| Row {
+                    id: id as u64 * 3,
+                    url: format!("http://h/{id}"),
+                    final_url: a.0,
+                    status: a.1,
+                    content_type: a.2,
+                    charset: a.3,
+                    bytes: b.0,
+                    sha256: b.1,
+                    title: b.2,
+                    text: b.3,
+                    word_count: b.4,
+                    unique_words: b.4,
+                    avg_word_len: c.0,
+                    char_count: b.4,
+                    language: c.1,
+                    file: None,
+                    extra: c.2.map(str::to_owned),
+                };
             rows.into_iter().enumerate().map(make).collect()
         })
     }

@@ -96,7 +96,10 @@ fn properties(spec: &SinkSpec) -> Result<WriterProperties, ParquetError> {
     for column in &spec.columns {
         let path = ColumnPath::from(column.name());
         // Long and mostly distinct values: a dictionary or a minimum would only cost.
-        if matches!(column, Column::Url | Column::FinalUrl | Column::Sha256 | Column::Title | Column::Text | Column::Extra) {
+        if matches!(
+            column,
+            Column::Url | Column::FinalUrl | Column::Sha256 | Column::Title | Column::Text | Column::Extra
+        ) {
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
         }
         if matches!(column, Column::Title | Column::Text | Column::Extra | Column::Sha256) {
@@ -229,13 +232,12 @@ pub(super) fn read(spec: &SinkSpec, file: Arc<dyn File>, path: &Path) -> Result<
             if let Some(row) = ready.next() {
                 return Some(Ok(row));
             }
-            let rows = batches
-                .next()?
-                .map_err(|error| parquet_error("read", &path, error.into()))
-                .and_then(|batch| {
+            let rows = batches.next()?.map_err(|error| parquet_error("read", &path, error.into())).and_then(
+                |batch| {
                     rows_of(&batch, &columns)
                         .map_err(|message| RunError::Damaged { path: path.clone(), message })
-                });
+                },
+            );
             match rows {
                 Ok(rows) => ready = rows.into_iter(),
                 Err(error) => return Some(Err(error)),

@@ -116,9 +116,10 @@ impl State {
     }
 
     fn is_durable(&self, path: &Path) -> bool {
-        self.durable_names.get(path).zip(self.names.get(path)).is_some_and(|(durable, now)| {
-            Arc::ptr_eq(durable, now) && !now.lock().unwrap().dirty
-        })
+        self.durable_names
+            .get(path)
+            .zip(self.names.get(path))
+            .is_some_and(|(durable, now)| Arc::ptr_eq(durable, now) && !now.lock().unwrap().dirty)
     }
 
     /// The rules of the commit protocol, checked at the moment a name appears.
@@ -129,7 +130,8 @@ impl State {
         let name = to.file_name().unwrap().to_string_lossy().into_owned();
         let must_be_durable: Vec<PathBuf> = if name == "manifest.json" {
             let shards = self.names.keys().filter(|path| {
-                path.parent() == to.parent() && path.file_name().unwrap().to_string_lossy().starts_with("shard-")
+                path.parent() == to.parent()
+                    && path.file_name().unwrap().to_string_lossy().starts_with("shard-")
             });
             shards.cloned().collect()
         } else if to.parent().is_some_and(|dir| dir.ends_with(".tricorne/shards"))
@@ -137,7 +139,8 @@ impl State {
         {
             // A commit record: the newest generation of its shard must be safe.
             let shard = name.trim_end_matches(".json");
-            let content: serde_json::Value = serde_json::from_slice(&self.names[from].lock().unwrap().data).unwrap();
+            let content: serde_json::Value =
+                serde_json::from_slice(&self.names[from].lock().unwrap().data).unwrap();
             let generation = format!("{shard}.g{}.", content["generation"]);
             let parts = self.names.keys().filter(|path| {
                 path.parent() == to.parent()
@@ -149,7 +152,11 @@ impl State {
         };
         for path in must_be_durable {
             if !path.to_string_lossy().ends_with(".tmp") && !self.is_durable(&path) {
-                self.violations.push(format!("{} appeared before {} was durable", to.display(), path.display()));
+                self.violations.push(format!(
+                    "{} appeared before {} was durable",
+                    to.display(),
+                    path.display()
+                ));
             }
         }
     }

@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Concurrency for AI data work: URLs or files in, a clean data set out.
 #[derive(Debug, Parser)]
 #[command(name = "tricorne", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 all done, 1 some records failed, 2 could not run, 130 interrupted after a checkpoint.")]
+#[command(
+    after_help = "Exit codes: 0 all done, 1 some records failed, 2 could not run, 130 interrupted after a checkpoint."
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -49,9 +49,12 @@ pub(super) fn demo(args: &DemoArgs) -> Result<u8, Failure> {
     start_afresh(dir, &plan_path)?;
 
     let server = DemoServer::start(DemoOptions { port: args.port.unwrap_or(0), ..DemoOptions::default() })
-        .map_err(|error| Failure::of(&error, Some("name another port with `--port`, or none for a free one".into())))?;
+        .map_err(|error| {
+            Failure::of(&error, Some("name another port with `--port`, or none for a free one".into()))
+        })?;
     let write = |path: &Path, text: String| {
-        fs::write(path, text).map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display()), None))
+        fs::write(path, text)
+            .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display()), None))
     };
     write(&plan_path, format!("{MARK}{PLAN}"))?;
     write(&dir.join("urls.txt"), server.url_list())?;

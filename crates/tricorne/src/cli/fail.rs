@@ -20,8 +20,13 @@ impl Failure {
     }
 
     pub(super) fn of(error: &dyn Error, hint: Option<String>) -> Self {
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
-        Failure::Message { message: error.to_string(), causes: causes.map(ToString::to_string).collect(), hint }
+        let mut causes = Vec::new();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        Failure::Message { message: error.to_string(), causes, hint }
     }
 }
 

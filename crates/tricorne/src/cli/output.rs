@@ -115,9 +115,15 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([bytes(999), bytes(1000), bytes(45_678), bytes(123_456_789)], ["999 B", "1.00 kB", "45.7 kB", "123 MB"]);
+        assert_eq!(
+            [bytes(999), bytes(1000), bytes(45_678), bytes(123_456_789)],
+            ["999 B", "1.00 kB", "45.7 kB", "123 MB"]
+        );
         assert_eq!(bytes(5_000_000_000_000), "5000 GB");
-        assert_eq!([secs(0.254), secs(12.34), secs(185.0), secs(7620.0)], ["0.25 s", "12.3 s", "3 min 05 s", "2 h 07 min"]);
+        assert_eq!(
+            [secs(0.254), secs(12.34), secs(185.0), secs(7620.0)],
+            ["0.25 s", "12.3 s", "3 min 05 s", "2 h 07 min"]
+        );
         assert_eq!([plural(1, "row"), plural(2000, "row")], ["1 row", "2,000 rows"]);
     }
 }

@@ -121,7 +121,9 @@ fn in_words(event: &Event) -> Option<String> {
             plural(*committed_shards, "shard"),
             count(*open_shards)
         )),
-        Event::Stuck { secs, work } => Some(format!("no progress for {secs} s; in work: {}", work.join("; "))),
+        Event::Stuck { secs, work } => {
+            Some(format!("no progress for {secs} s; in work: {}", work.join("; ")))
+        }
         _ => None,
     }
 }
@@ -161,8 +163,11 @@ impl Observer for Bars {
         if let Some(fetch) = &self.fetch {
             fetch.set_length(total);
             fetch.set_position(now.fetched + now.resumed);
-            let retries =
-                if now.retries > 0 { format!(", {}", plural(now.retries, "retry").replace("retrys", "retries")) } else { String::new() };
+            let retries = if now.retries > 0 {
+                format!(", {}", plural(now.retries, "retry").replace("retrys", "retries"))
+            } else {
+                String::new()
+            };
             fetch.set_message(format!(
                 "{} at {}/s, {} of {} in flight{retries}",
                 bytes(now.bytes),

@@ -70,7 +70,11 @@ fn run_plan(plan: &mut Plan, args: &CommonArgs, again: &str) -> Result<u8, Failu
     Ok(exit_code(&report))
 }
 
-pub(super) fn execute(plan: &mut Plan, args: &CommonArgs, cancel: &CancelToken) -> Result<RunReport, Failure> {
+pub(super) fn execute(
+    plan: &mut Plan,
+    args: &CommonArgs,
+    cancel: &CancelToken,
+) -> Result<RunReport, Failure> {
     if let Some(workers) = args.workers {
         plan.run.workers = Limit::Fixed(workers);
     }

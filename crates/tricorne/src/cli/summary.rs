@@ -80,7 +80,10 @@ fn fetched(lines: &mut Vec<String>, plan: &Plan, report: &RunReport) {
         lines.push(field("survived", &with_reasons(fetch.retries_total(), &fetch.retries)));
     }
     if report.refetched > 0 {
-        lines.push(field("again", &format!("{} were on their way when the run before ended", plural(report.refetched, "record"))));
+        lines.push(field(
+            "again",
+            &format!("{} were on their way when the run before ended", plural(report.refetched, "record")),
+        ));
     }
 }
 
@@ -91,7 +94,10 @@ fn times(out: &Output, lines: &mut Vec<String>, report: &RunReport) {
     lines.push(field("memory", &format!("{} at the peak", bytes(report.peak_rss_bytes))));
     lines.push(field("cpu", &secs(report.cpu_secs.get("total").copied().unwrap_or_default())));
     lines.push(String::new());
-    lines.push(out.dim(format!("  {:<12} {:>9} {:>9} {:>9} {:>9}   of {} threads' seconds", "stage", "busy", "starved", "blocked", "cpu", "its")));
+    lines.push(out.dim(format!(
+        "  {:<12} {:>9} {:>9} {:>9} {:>9}   of {} threads' seconds",
+        "stage", "busy", "starved", "blocked", "cpu", "its"
+    )));
     for StageReport { name, workers, busy_secs, starved_secs, blocked_secs, cpu_secs, .. } in &report.stages {
         let shown = if *workers > 1 { format!("{name} ×{workers}") } else { name.clone() };
         lines.push(format!(
@@ -113,7 +119,12 @@ fn files(out: &Output, lines: &mut Vec<String>, report: &RunReport) {
     lines.push(String::new());
     lines.push(out.bold(report.out.display().to_string()));
     for shard in report.shards.iter().take(NAMED) {
-        lines.push(format!("  {:<22} {:>12}  {:>8}", shard.file, plural(shard.rows, "row"), bytes(shard.bytes)));
+        lines.push(format!(
+            "  {:<22} {:>12}  {:>8}",
+            shard.file,
+            plural(shard.rows, "row"),
+            bytes(shard.bytes)
+        ));
     }
     if report.shards.len() > NAMED {
         let rest = &report.shards[NAMED..];
@@ -167,8 +178,11 @@ fn with_reasons(total: u64, reasons: &std::collections::BTreeMap<String, u64>) -
 fn listed(reasons: &std::collections::BTreeMap<String, u64>, sign: &str) -> String {
     let mut reasons: Vec<_> = reasons.iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let mut parts: Vec<String> =
-        reasons.iter().take(NAMED).map(|(reason, number)| format!("{reason}{sign}{}", count(**number))).collect();
+    let mut parts: Vec<String> = reasons
+        .iter()
+        .take(NAMED)
+        .map(|(reason, number)| format!("{reason}{sign}{}", count(**number)))
+        .collect();
     if reasons.len() > NAMED {
         parts.push(format!("{} more", reasons.len() - NAMED));
     }
