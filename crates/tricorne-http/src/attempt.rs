@@ -115,7 +115,8 @@ impl Inner {
             }
         }
         deadline.enter(FailureKind::TimeoutConnect, self.config.connect_timeout);
-        let mut connection = connect(host, &self.tls, deadline).await?;
+        // Boxed: it is rare, and would make every waiting record larger by its handshake.
+        let mut connection = Box::pin(connect(host, &self.tls, deadline)).await?;
         count(&self.counters.connections_opened, 1);
         match self.send(&mut connection, target, trusted, slot, deadline).await {
             Ok(response) => Ok((connection, response)),

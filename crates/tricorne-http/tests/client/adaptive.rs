@@ -13,6 +13,10 @@ const FOLLOW: Duration = Duration::from_secs(3);
 /// How long it is then watched.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// Requests that the run has at least before the capacity falls. Then up to 56 requests that are sent in the same
+/// moment are refused, however long the run is: a share can only be judged on enough of them.
+const MIDDLE_REQUESTS: u64 = 12_000;
+
 /// The median of the requests in flight over `WATCH`.
 async fn usual_in_flight(client: &Client) -> usize {
     let end = Instant::now() + WATCH;
@@ -28,10 +32,10 @@ async fn usual_in_flight(client: &Client) -> usize {
 #[test]
 fn in_flight_follows_the_server_from_8_to_64_and_back() {
     let server = Server::start(|request| {
-        // Between 20 and 60 ms, spread by the path: real servers do not answer in step.
+        // Between 10 and 30 ms, spread by the path: real servers do not answer in step.
         let spread =
             request.path.bytes().fold(0_u64, |sum, byte| (sum * 31 + u64::from(byte)) % 1_000_003) * 7919;
-        Reply::html("x".repeat(2_000)).delay(millis(20 + spread % 41))
+        Reply::html("x".repeat(2_000)).delay(millis(10 + spread % 21))
     })
     .expect("a server");
     run(async {
@@ -51,6 +55,9 @@ fn in_flight_follows_the_server_from_8_to_64_and_back() {
             server.set_capacity(Some(capacity));
             sleep_until(Instant::now() + FOLLOW).await;
             report.push((capacity, usual_in_flight(&client).await));
+            while capacity == 64 && client.stats().requests < MIDDLE_REQUESTS {
+                sleep(millis(20)).await;
+            }
         }
         let stats = client.stats();
         let refused = stats.too_many_requests as f64 / stats.requests as f64;

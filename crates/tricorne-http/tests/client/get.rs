@@ -233,8 +233,12 @@ fn settings_that_make_no_client_are_refused() {
 
 /// A request can be sent from a multi-threaded runtime, too.
 #[test]
-fn the_future_is_send() {
-    fn check<T: Send>(_: &T) {}
+fn the_future_is_send_and_small() {
+    fn check<T: Send>(future: &T) {
+        let bytes = size_of_val(future);
+        println!("{bytes} bytes");
+        assert!(bytes <= 3000, "{bytes} bytes: thousands of records may wait in this form");
+    }
     let client = client(quick());
     check(&client.get("http://example.com/"));
 }
