@@ -6,6 +6,7 @@
 
 mod boilerplate;
 mod main_text;
+mod oversize;
 mod render;
 mod shape;
 mod strip;

@@ -6,7 +6,7 @@ use dom_smoothie::{Config, Readability, TextMode};
 use super::render::render;
 use super::shape::Shape;
 use super::strip::strip;
-use super::{ExtractError, ExtractMethod, Extracted, Extractor, boilerplate};
+use super::{ExtractError, ExtractMethod, Extracted, Extractor, boilerplate, oversize};
 
 /// Finds the main text of a page, and falls back to all of its text where there is no main text.
 ///
@@ -59,18 +59,47 @@ impl Extractor for MainText {
             return Ok(Extracted { title, text, method: ExtractMethod::Stripped });
         }
         let (title, article) = article(&slim_html);
-        let (text, method) = match article.filter(|text| !text.is_empty()) {
-            Some(text) => (text, ExtractMethod::Article),
-            None => (body(&slim_html), ExtractMethod::Body),
-        };
-        Ok(Extracted { title, text, method })
+        let article = article.unwrap_or_default();
+        let article_prose = prose_weight(&article);
+        if article_prose >= PROSE_OF_AN_ARTICLE {
+            return Ok(Extracted { title, text: article, method: ExtractMethod::Article });
+        }
+        let body = body(&slim_html);
+        if is_plausible(&article, article_prose, &body) {
+            Ok(Extracted { title, text: article, method: ExtractMethod::Article })
+        } else {
+            Ok(Extracted { title, text: body, method: ExtractMethod::Body })
+        }
     }
+}
+
+/// This much prose is an article, whatever else is on the page.
+const PROSE_OF_AN_ARTICLE: usize = 800;
+
+/// Whether a text with little prose is what the page is about. On an index or a page of many small parts, the search for an article comes
+/// up with an introduction or a copyright notice; a short article on a page full of teasers looks much the same, but has prose.
+fn is_plausible(article: &str, article_prose: usize, body: &str) -> bool {
+    let percent = article.len() * 100 / body.len().max(1);
+    match percent {
+        ..6 => false,
+        6..15 => article_prose >= 400,
+        15..50 => article_prose >= 100,
+        _ => !article.is_empty(),
+    }
+}
+
+/// The length of the lines that are long enough to be sentences. An East Asian character counts as three letters.
+fn prose_weight(text: &str) -> usize {
+    const MIN_LINE_WEIGHT: usize = 60;
+    let weight = |line: &str| line.chars().map(|ch| if ch >= '\u{2e80}' { 3 } else { 1 }).sum::<usize>();
+    text.lines().map(weight).filter(|&weight| weight >= MIN_LINE_WEIGHT).sum()
 }
 
 /// The title, and the article if there is one.
 fn article(html: &str) -> (Option<String>, Option<String>) {
     let document = Document::from(html);
     boilerplate::remove(&document);
+    oversize::cut(&document);
     let config = Config { text_mode: TextMode::Raw, disable_json_ld: true, ..Config::default() };
     let mut readability =
         Readability::with_document(document, None, Some(config)).expect("only a page address can be refused");
@@ -91,10 +120,93 @@ fn article(html: &str) -> (Option<String>, Option<String>) {
 fn body(html: &str) -> String {
     let document = Document::from(html);
     let Some(body) = document.body() else { return String::new() };
-    let text = render(&body, is_navigation);
+    let text = render(&body, |node| is_navigation(node) || is_hidden(node));
     if text.is_empty() { render(&body, |_| false) } else { text }
 }
 
 fn is_navigation(node: &NodeRef<'_>) -> bool {
     node.qual_name_ref().is_some_and(|name| matches!(&*name.local, "nav" | "footer" | "aside" | "form"))
+}
+
+fn is_hidden(node: &NodeRef<'_>) -> bool {
+    let Some(element) = node.element_ref() else { return false };
+    element.attrs.iter().any(|attribute| match &*attribute.name.local {
+        "hidden" => true,
+        "style" => attribute
+            .value
+            .split_once("display")
+            .is_some_and(|(_, value)| value.trim_start_matches([' ', ':']).starts_with("none")),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extract(html: &str) -> Extracted {
+        MainText::new().extract(html, None).unwrap()
+    }
+
+    const PARAGRAPH: &str = "<p>Once upon a time, in a land of rivers, there lived a miller, his three sons, and a cat that \
+        could speak, which was thought odd even there, and more so the further one went from the mill.</p>";
+
+    #[test]
+    fn an_article_is_told_from_what_surrounds_it() {
+        let page = format!(
+            "<title>The cat</title><nav><ul><li><a href=/>Home</a></ul></nav><div class=share>Share this!</div>\
+             <article><h2>Part one</h2>{}<figure><img src=x><figcaption>A cat, drawn.</figcaption></figure>{PARAGRAPH}</article>\
+             <div class='newsletter box'>Subscribe to our newsletter today.</div><footer>All rights reserved</footer>",
+            PARAGRAPH.repeat(6)
+        );
+        let Extracted { title, text, method } = extract(&page);
+        assert_eq!((title.as_deref(), method), (Some("The cat"), ExtractMethod::Article));
+        assert!(text.starts_with("Part one\n\nOnce upon a time"), "{text}");
+        assert!(text.ends_with("further one went from the mill."), "{text}");
+        assert_eq!(text.matches("\n\n").count(), 7);
+        for noise in ["Home", "Share", "drawn", "newsletter", "rights"] {
+            assert!(!text.contains(noise), "{noise} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_notice_is_no_article() {
+        let notice = "Copyright 2000 by the authors, the editors, and the translators of this documentation.";
+        let index = "Module\n".repeat(200);
+        assert!(!is_plausible(notice, prose_weight(notice), &index));
+        // A short news item beside many teasers.
+        let news = format!("{}\n", notice.repeat(2)).repeat(3);
+        assert!(is_plausible(&news, prose_weight(&news), &"Read more\n".repeat(500)));
+        // A short page.
+        assert!(is_plausible("Not found.", 0, "Home\nNot found."));
+        assert!(!is_plausible("", 0, ""));
+    }
+
+    #[test]
+    fn prose_is_in_long_lines() {
+        assert_eq!(prose_weight("one\ntwo\nthree"), 0);
+        assert_eq!(prose_weight(&format!("short\n{}\n{}", "x".repeat(70), "字".repeat(20))), 130);
+    }
+
+    #[test]
+    fn no_text_becomes_empty_silently() {
+        for (html, text) in [
+            ("plain words", "plain words"),
+            ("<p>one</p>", "one"),
+            ("<nav>only a menu</nav>", "only a menu"),
+            ("<div class=comments>only comments</div>", "only comments"),
+            ("<div style='display: none'>hidden</div>shown", "shown"),
+            ("", ""),
+            ("<html></html>", ""),
+        ] {
+            assert_eq!(extract(html).text, text, "{html}");
+        }
+        assert_eq!(extract("<p>x").title, None);
+    }
+
+    #[test]
+    fn too_large_a_page_is_refused() {
+        let error = MainText::new().max_page_bytes(3).extract("<p>x", None).unwrap_err();
+        assert_eq!(error.to_string(), "page of `4` bytes is larger than the limit of `3` bytes");
+    }
 }

@@ -18,7 +18,8 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of many pages.
+    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of many pages, and
+    /// without NULs.
     pub(super) fn survey(html: &str) -> (Self, String) {
         let mut shape = Self::default();
         let mut slim = String::with_capacity(html.len());
@@ -43,6 +44,10 @@ impl Shape {
             shape.work = shape.work.saturating_add(depth + formatting);
         }
         slim.push_str(&html[copied..]);
+        // A parser drops them from text, one by one and slowly.
+        if slim.contains('\0') {
+            slim.retain(|ch| ch != '\0');
+        }
         (shape, slim)
     }
 
@@ -50,16 +55,19 @@ impl Shape {
     pub(super) fn is_safe(self) -> bool {
         self.tags <= MAX_TAGS
             && self.depth <= MAX_DEPTH
-            && self.work <= MAX_WORK
+            && self.work <= FREE_WORK + self.tags * MAX_MEAN_DEPTH
             && self.attributes <= MAX_ATTRIBUTES
     }
 }
 
 /// Real pages of several megabytes have about 100,000 tags.
 const MAX_TAGS: usize = 400_000;
-/// Browsers cut the tree at a depth of 512. Elements whose end tag may be left out count as if it never came.
+/// Browsers cut the tree at a depth of 512 too.
 const MAX_DEPTH: usize = 512;
-const MAX_WORK: usize = 20_000_000;
+/// Work that any page may cause.
+const FREE_WORK: usize = 1_000_000;
+/// Real pages have a mean depth of 10 to 30.
+const MAX_MEAN_DEPTH: usize = 64;
 const MAX_ATTRIBUTES: usize = 512;
 
 /// What a tag does to the nesting.
