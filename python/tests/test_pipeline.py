@@ -1,5 +1,6 @@
 """Pipelines: results, reports, errors, threads."""
 
+import errno
 import json
 import shutil
 import threading
@@ -57,7 +58,7 @@ def test_a_wrong_plan_is_refused_with_every_mistake(plan: Path) -> None:
 def test_a_plan_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         Pipeline.from_toml(tmp_path / "none.toml")
-    assert caught.value.filename == tmp_path / "none.toml"
+    assert caught.value.filename == str(tmp_path / "none.toml")
 
 
 def test_an_output_folder_of_another_plan_is_refused_with_a_hint(plan: Path) -> None:
@@ -71,11 +72,12 @@ def test_an_output_folder_of_another_plan_is_refused_with_a_hint(plan: Path) -> 
 
 
 def test_what_the_system_refuses_is_an_oserror(plan: Path) -> None:
-    (plan.parent / "file").write_text("in the way", encoding="utf-8")
-    plan.write_text(plan.read_text(encoding="utf-8").replace('"out"', '"file/out"'), encoding="utf-8")
-    with pytest.raises(NotADirectoryError) as caught:
+    name = "n" * 300
+    plan.write_text(plan.read_text(encoding="utf-8").replace('"out"', f'"{name}"'), encoding="utf-8")
+    with pytest.raises(OSError, match="File name too long") as caught:
         Pipeline.from_toml(plan).run()
-    assert caught.value.filename is not None
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert str(plan.parent / name) in caught.value.filename
 
 
 def test_other_threads_go_on_during_a_run(held_plan: Path, held_server: HeldServer) -> None:

@@ -2,6 +2,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Final, final
 
+__all__ = ["Pipeline", "__version__", "main"]
+
 __version__: Final[str]
 
 def main(argv: Sequence[str | PathLike[str]]) -> int: ...

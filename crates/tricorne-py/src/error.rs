@@ -21,7 +21,7 @@ pub(crate) fn of_run(py: Python<'_>, failure: &RunFailure) -> PyErr {
         RunFailure::Io { path, source, .. } if let Some(code) = source.raw_os_error() => {
             // Python picks the subclass, such as `PermissionError`, by the code.
             match py.import("os").and_then(|os| os.call_method1("strerror", (code,))?.extract::<String>()) {
-                Ok(text) => PyOSError::new_err((code, text, path.clone())),
+                Ok(text) => PyOSError::new_err((code, text, path.clone().into_os_string())),
                 Err(error) => error,
             }
         }
@@ -34,8 +34,14 @@ pub(crate) fn of_run(py: Python<'_>, failure: &RunFailure) -> PyErr {
 }
 
 fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 fn with_note(py: Python<'_>, exception: PyErr, note: &str) -> PyErr {
