@@ -3,7 +3,7 @@
 /// What `--help` prints, and what follows a wrong argument.
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask check [--deep] [--from STEP | --only STEP]
-       cargo xtask bench [NAME] [--json]
+       cargo xtask bench [NAME] [--data DIR] [--json]
 
 check   runs, in this order, and stops at the first failure:
         fmt clippy tests doctests loom layers text lockfile venv wheel pytest stubs
@@ -11,6 +11,7 @@ check   runs, in this order, and stops at the first failure:
         --from STEP    begin with STEP
         --only STEP    nothing but STEP
 bench   runs the benchmarks in release mode (all of them, or NAME)
+        --data DIR     pages with known text, for the benchmark of the extraction
         --json         one line `{bench, impl, value, unit, rounds, floor}` for each figure, instead of a table";
 
 /// What was asked for.
@@ -33,6 +34,7 @@ pub(crate) struct CheckOptions {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct BenchOptions {
     pub(crate) name: Option<String>,
+    pub(crate) data: Option<String>,
     pub(crate) json: bool,
 }
 
@@ -71,9 +73,11 @@ fn parse_check(words: &[String]) -> Result<CheckOptions, String> {
 
 fn parse_bench(words: &[String]) -> Result<BenchOptions, String> {
     let mut options = BenchOptions::default();
-    for word in words {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
         match word.as_str() {
             "--json" => options.json = true,
+            "--data" => options.data = Some(words.next().cloned().ok_or("`--data` needs a folder")?),
             flag if flag.starts_with('-') => return Err(format!("`bench` has no argument `{flag}`")),
             name if options.name.is_none() => options.name = Some(name.to_owned()),
             more => return Err(format!("`bench` takes one name, and `{more}` is a second")),
@@ -101,8 +105,10 @@ mod tests {
 
     #[test]
     fn bench_takes_a_name_and_json() {
-        let expected = BenchOptions { name: Some("words".to_owned()), json: true };
+        let expected = BenchOptions { name: Some("words".to_owned()), data: None, json: true };
         assert_eq!(parse_line("bench words --json"), Ok(Request::Bench(expected)));
+        let expected = BenchOptions { data: Some("pages".to_owned()), ..BenchOptions::default() };
+        assert_eq!(parse_line("bench --data pages"), Ok(Request::Bench(expected)));
         assert_eq!(parse_line("bench"), Ok(Request::Bench(BenchOptions::default())));
     }
 
@@ -114,6 +120,7 @@ mod tests {
             ("check --from a --only b", "exclude"),
             ("bench a b", "`b`"),
             ("bench --jsn", "`--jsn`"),
+            ("bench --data", "`--data`"),
             ("chek", "`chek`"),
             ("", "which"),
         ] {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: runs the programs of the `benches` crate in release mode, and checks and shows the figures they print.
 //!
-//! `tricorne-benches [NAME] --json` runs one benchmark (all of them without a name; an unknown name is an error that lists the names)
+//! `tricorne-benches [NAME] [--data DIR] --json` runs one benchmark (all of them without a name; an unknown name is an error that lists the names)
 //! and prints one JSON object a line to stdout, nothing else; remarks go to stderr. A figure is
 //!
 //! ```json
@@ -33,7 +33,13 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), String> {
         "tricorne-benches",
         "--",
     ]);
-    command.args(&options.name).arg("--json");
+    command.args(&options.name);
+    if let Some(data) = &options.data {
+        // The program runs in the root of the workspace, whatever folder this one was called in.
+        let data = std::path::absolute(data).map_err(|error| format!("the folder `{data}`: {error}"))?;
+        command.arg("--data").arg(data);
+    }
+    command.arg("--json");
     let shown = display(&command);
     let mut child = command
         .stdin(Stdio::null())

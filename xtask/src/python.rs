@@ -43,7 +43,9 @@ pub(crate) fn wheel(context: &Context<'_>) -> Result<(), String> {
     }
     let mut maturin = in_venv(context, "maturin")?;
     context.workspace.fix_pyo3(&mut maturin);
-    maturin.args(["build", "--profile", "dev", "--features", features::AS_IN_TESTS, "--target-dir"]).arg(&context.workspace.target);
+    maturin
+        .args(["build", "--profile", "dev", "--features", features::AS_IN_TESTS, "--target-dir"])
+        .arg(&context.workspace.target);
     maturin.arg("--out").arg(&wheels).arg("--interpreter").arg(tool(context, "python"));
     run_logged(&mut maturin, &context.log)?;
 
