@@ -28,7 +28,8 @@ use crate::record::wire::{self, Malformed, Reader, Writer};
 use crate::record::{Outcome, Page, Record, StoredPage};
 
 const MAGIC: &[u8; 8] = b"TRICJNL1";
-const HEADER_LEN: u64 = 12;
+/// A journal of this length holds nothing yet.
+pub(crate) const HEADER_LEN: u64 = 12;
 const PREFIX_LEN: usize = 8;
 const PAGE: u8 = 1;
 

@@ -676,3 +676,15 @@ fn local_pages_resume_too() {
     assert_same(&results(&calm), &results(&files), "local");
     assert!(disk.0.load(Ordering::SeqCst) <= 50 + 2);
 }
+
+/// A first run that failed before it had anything to keep must not lock the folder to its plan.
+#[test]
+fn a_run_that_kept_nothing_does_not_own_the_folder() {
+    let setup = small(None);
+    let files = MemoryFiles::default();
+    let network = Network::healed(2, false);
+    let mut engine = setup.engine(&files, &network);
+    engine.plan_hash = "first".into();
+    run_engine(&engine, Box::new(Numbers { next: 0, count: 0, changed: None })).unwrap_err();
+    setup.run(&files, &network, false).unwrap();
+}

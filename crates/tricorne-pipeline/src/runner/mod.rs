@@ -554,6 +554,12 @@ impl Run {
         Ok(())
     }
 
+    fn fetch_task_ended(&self, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended {
+            self.fail(RunError::Panicked { message: error.to_string() });
+        }
+    }
+
     // ---- fetch and journal ----------------------------------------------------------------------
 
     fn write_journal(self: &Arc<Self>) -> Result<(), RunError> {
@@ -707,6 +713,12 @@ impl Run {
                     )?;
                 }
                 self.counters.committed.add(u64::from(shard.before.is_none()));
+                tracing::info!(
+                    shard = shard.number,
+                    rows = record.rows,
+                    failed = record.failed,
+                    "shard committed"
+                );
                 self.observer.event(&Event::Committed { shard: shard.number, rows: record.rows });
                 lock(&self.commits).insert(shard.number, record);
             } else {
@@ -743,6 +755,7 @@ struct Reading {
 async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
     let cpu = thread_cpu_time();
     let mut pending = JoinSet::new();
+    let mut cancelled = std::pin::pin!(run.cancel.cancelled_async());
     let places = Arc::new(Semaphore::new(max_pending));
     loop {
         let next = async {
@@ -751,10 +764,12 @@ async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
         };
         let next = tokio::select! {
             biased;
-            () = run.cancel.cancelled_async() => break,
+            () = &mut cancelled => break,
             next = next => next,
         };
-        while pending.try_join_next().is_some() {}
+        while let Some(ended) = pending.try_join_next() {
+            run.fetch_task_ended(ended);
+        }
         let Some((task, place)) = next else { break };
         let (run, fetch) = (Arc::clone(&run), Arc::clone(&fetch));
         pending.spawn(async move {
@@ -766,17 +781,14 @@ async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
             drop(place);
         });
     }
-    loop {
+    while !run.cancel.is_cancelled() {
         let ended = tokio::select! {
             biased;
-            () = run.cancel.cancelled_async() => None,
+            () = &mut cancelled => None,
             ended = pending.join_next() => ended,
         };
         match ended {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                run.fail(RunError::Panicked { message: error.to_string() });
-            }
+            Some(ended) => run.fetch_task_ended(ended),
             None => break,
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use crate::error::RunError;
 use crate::files::LockGuard;
+use crate::journal::HEADER_LEN;
 use crate::layout::{CommitRecord, Layout, read_commits, read_json, write_json};
 
 pub(super) struct Opened {
@@ -41,26 +42,24 @@ pub(super) fn open_output(engine: &Engine, layout: &Layout) -> Result<Opened, Ru
     let guard = files.lock(&lock).map_err(RunError::io("lock", &lock))?;
     let lock = guard.ok_or_else(|| RunError::Locked { path: out.to_path_buf() })?;
 
-    match read_json::<Owner>(files, &layout.plan())? {
-        Some(owner) if owner.plan_hash != engine.plan_hash => {
+    let commits = read_commits(files, layout)?;
+    let journals = begun_journals(engine, layout)?;
+    let owner = read_json::<Owner>(files, &layout.plan())?;
+    if owner.as_ref().is_none_or(|owner| owner.plan_hash != engine.plan_hash) {
+        // A run that failed before it had anything to keep does not own the folder.
+        if let Some(owner) = owner.filter(|_| !commits.is_empty() || !journals.is_empty()) {
             let mut changes = crate::plan::diff(&owner.shape, &engine.shape);
             if changes.is_empty() {
                 changes.push("it was made by another version of the engine".into());
             }
             return Err(RunError::OtherPlan { path: out.to_path_buf(), changes });
         }
-        Some(_) => {}
-        None => {
-            let owner = Owner { plan_hash: engine.plan_hash.clone(), shape: engine.shape.clone() };
-            write_json(files, &layout.plan(), &owner)?;
-        }
+        let owner = Owner { plan_hash: engine.plan_hash.clone(), shape: engine.shape.clone() };
+        write_json(files, &layout.plan(), &owner)?;
     }
 
-    let commits = read_commits(files, layout)?;
     let mut open_shards = 0;
-    let dir = layout.journals();
-    for name in files.list(&dir).map_err(RunError::io("list", &dir))? {
-        let Ok(shard) = name.parse::<u64>() else { continue };
+    for shard in journals {
         // A commit removes its journal last; one that is still there is left over, unless it is a
         // retry's, which `--retry-failed` goes on with.
         match commits.get(&shard) {
@@ -73,6 +72,24 @@ pub(super) fn open_output(engine: &Engine, layout: &Layout) -> Result<Opened, Ru
         }
     }
     Ok(Opened { commits, open_shards, lock })
+}
+
+/// The shards whose journal holds something. Empty ones are removed.
+fn begun_journals(engine: &Engine, layout: &Layout) -> Result<Vec<u64>, RunError> {
+    let files = &*engine.files;
+    let dir = layout.journals();
+    let mut begun = Vec::new();
+    for name in files.list(&dir).map_err(RunError::io("list", &dir))? {
+        let Ok(shard) = name.parse::<u64>() else { continue };
+        let path = layout.journal(shard);
+        let len = files.open(&path).and_then(|file| file.len()).map_err(RunError::io("open", &path))?;
+        if len > HEADER_LEN {
+            begun.push(shard);
+        } else {
+            files.remove(&path).map_err(RunError::io("remove", &path))?;
+        }
+    }
+    Ok(begun)
 }
 
 fn not_a_folder(path: &Path, action: &'static str, error: io::Error) -> RunError {

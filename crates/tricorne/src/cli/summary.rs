@@ -95,8 +95,8 @@ fn times(out: &Output, lines: &mut Vec<String>, report: &RunReport) {
     lines.push(field("cpu", &secs(report.cpu_secs.get("total").copied().unwrap_or_default())));
     lines.push(String::new());
     lines.push(out.dim(format!(
-        "  {:<12} {:>9} {:>9} {:>9} {:>9}   of {} threads' seconds",
-        "stage", "busy", "starved", "blocked", "cpu", "its"
+        "  {:<12} {:>9} {:>9} {:>9} {:>9}   summed over its threads",
+        "stage", "busy", "starved", "blocked", "cpu"
     )));
     for StageReport { name, workers, busy_secs, starved_secs, blocked_secs, cpu_secs, .. } in &report.stages {
         let shown = if *workers > 1 { format!("{name} ×{workers}") } else { name.clone() };
