@@ -84,7 +84,7 @@ fn megabytes_of_brackets() {
         "&lt;",
         "</p>",
     ] {
-        process(repeated(unit, 2 * MB));
+        process(repeated(unit, MB));
     }
 }
 
@@ -117,8 +117,8 @@ fn millions_of_entities() {
     for unit in
         ["&amp;", "&", "&#x41;", "&#99999999999;", "&nbsp;", "&CounterClockwiseContourIntegral;", "&a"]
     {
-        process(format!("<p>{}", repeated(unit, 2 * MB)));
-        process(format!("{}{}", "<div>".repeat(1_000), repeated(unit, 2 * MB)));
+        process(format!("<p>{}", repeated(unit, MB)));
+        process(format!("{}{}", "<div>".repeat(1_000), repeated(unit, MB)));
     }
 }
 
@@ -147,7 +147,7 @@ fn many_flat_elements() {
         "<object>",
         "<select><option>",
     ] {
-        process(repeated(unit, 2 * MB));
+        process(repeated(unit, MB));
     }
 }
 
