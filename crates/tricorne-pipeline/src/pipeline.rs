@@ -8,6 +8,7 @@ use tricorne_sync::CancelToken;
 use crate::error::RunError;
 use crate::fetch::HttpFetch;
 use crate::files::{Files, OsFiles};
+use crate::layout::{Layout, write_json};
 use crate::observer::Observer;
 use crate::plan::{Limit, Plan, Stage};
 use crate::record::Row;
@@ -86,7 +87,9 @@ pub fn run_on(
             break;
         }
     }
-    Ok(RunReport::of_phases(phases))
+    let report = RunReport::of_phases(phases);
+    write_json(&*engine.files, &Layout::new(&engine.out, engine.sink.format).run_report(), &report)?;
+    Ok(report)
 }
 
 fn engine(files: Arc<dyn Files>, plan: &Plan, options: &RunOptions) -> Result<Engine, RunError> {

@@ -11,7 +11,7 @@ use tricorne_text::{Counter, Extractor, MainText, Sniffed, clean, decode, langua
 
 use crate::error::RunError;
 use crate::expr;
-use crate::files::{Files, write_atomically};
+use crate::files::{Files, publish};
 use crate::plan::{Feature, Plan, Stage};
 use crate::record::{Failure, Outcome, Record, Row, StoredPage};
 use crate::runner::{Process, StageClock, Worker};
@@ -93,7 +93,12 @@ struct TextWorker {
 }
 
 impl Worker for TextWorker {
-    fn process(&mut self, record: &Record, page: StoredPage, clock: &mut StageClock<'_>) -> Outcome {
+    fn process(
+        &mut self,
+        record: &Record,
+        page: StoredPage,
+        clock: &mut StageClock<'_>,
+    ) -> Result<Outcome, RunError> {
         let shared = Arc::clone(&self.shared);
         let mut row = Row {
             id: record.id,
@@ -111,7 +116,10 @@ impl Worker for TextWorker {
         for (n, step) in shared.steps.iter().enumerate() {
             clock.enter(n);
             let done = match step {
-                Step::Keep => shared.keep(&page).map(|file| row.file = Some(file)),
+                Step::Keep => {
+                    row.file = Some(shared.keep(record.id, &page)?);
+                    Ok(())
+                }
                 Step::Decode => decode_page(&page, &mut row).map(|is_markup| markup = is_markup),
                 Step::Extract if markup => extract(&shared.extractor, &mut row),
                 Step::Extract => Ok(()), // plain text is its own main text
@@ -125,17 +133,17 @@ impl Worker for TextWorker {
                 }
                 Step::Filter { reason, expr } => {
                     if !expr.eval(&RowView { row: &row, columns: &shared.columns, hex: OnceCell::new() }) {
-                        return Outcome::Drop(reason.clone());
+                        return Ok(Outcome::Drop(reason.clone()));
                     }
                     Ok(())
                 }
             };
             if let Err(mut failure) = done {
                 failure.attempts = page.attempts;
-                return Outcome::Failed(failure);
+                return Ok(Outcome::Failed(failure));
             }
         }
-        Outcome::Row(Box::new(row))
+        Ok(Outcome::Row(Box::new(row)))
     }
 }
 
@@ -194,26 +202,25 @@ fn clean_row(row: &mut Row) {
 impl Shared {
     /// Writes the body to `pages/`, named after its content: the same body is the same file, whoever
     /// writes it and however often.
-    fn keep(&self, page: &StoredPage) -> Result<String, Failure> {
+    fn keep(&self, id: u64, page: &StoredPage) -> Result<String, RunError> {
         let name = hex(&page.sha256);
         let kind = sniff(&page.body, page.content_type.as_deref());
         let file = format!("pages/{}/{name}.{}", &name[..2], extension(kind));
         let path = self.out.join(&file);
-        let write = || -> Result<(), RunError> {
-            let exists = self.files.exists(&path).map_err(RunError::io("look for", &path))?;
-            if !exists {
-                let dir = path.parent().unwrap_or(&self.out);
-                self.files.create_dir_all(dir).map_err(RunError::io("create", dir))?;
-                write_atomically(&*self.files, &path, &page.body).map_err(RunError::io("write", &path))?;
-            }
-            Ok(())
+        let write = || {
+            let dir = path.parent().unwrap_or(&self.out);
+            self.files.create_dir_all(dir)?;
+            // Named after the record too: another worker may be writing the same content.
+            let temporary = path.with_extension(format!("{id}.tmp"));
+            let out = self.files.create(&temporary)?;
+            out.append(&[&page.body])?;
+            out.sync()?;
+            publish(&*self.files, &temporary, &path)
         };
-        write().map(|()| file).map_err(|error| Failure {
-            stage: "keep".into(),
-            kind: "io".into(),
-            message: error.to_string(),
-            attempts: 0,
-        })
+        if !self.files.exists(&path).map_err(RunError::io("look for", &path))? {
+            write().map_err(RunError::io("write", &path))?;
+        }
+        Ok(file)
     }
 }
 

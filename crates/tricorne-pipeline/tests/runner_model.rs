@@ -160,15 +160,20 @@ impl Process for Words {
 struct WordsWorker;
 
 impl Worker for WordsWorker {
-    fn process(&mut self, record: &Record, page: StoredPage, clock: &mut StageClock<'_>) -> Outcome {
+    fn process(
+        &mut self,
+        record: &Record,
+        page: StoredPage,
+        clock: &mut StageClock<'_>,
+    ) -> Result<Outcome, RunError> {
         clock.enter(0);
         let text = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(record.id % 101 != 100, "a page that the text work panics on");
         let words = text.split(' ').count() as u64;
         if words % 13 == 0 {
-            return Outcome::Drop("filter: words % 13".into());
+            return Ok(Outcome::Drop("filter: words % 13".into()));
         }
-        Outcome::Row(Box::new(Row {
+        Ok(Outcome::Row(Box::new(Row {
             id: record.id,
             url: record.url.clone(),
             final_url: page.final_url,
@@ -178,7 +183,7 @@ impl Worker for WordsWorker {
             text: Some(text),
             word_count: Some(words),
             ..Row::default()
-        }))
+        })))
     }
 }
 

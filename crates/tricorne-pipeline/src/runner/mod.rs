@@ -92,7 +92,15 @@ pub trait Process: Send + Sync {
 /// Runs the stages for one record at a time.
 pub trait Worker {
     /// From page to outcome. Tells the clock which stage it is in. A panic fails the record.
-    fn process(&mut self, record: &Record, page: StoredPage, clock: &mut StageClock<'_>) -> Outcome;
+    ///
+    /// # Errors
+    /// What concerns more than this record, such as a full disk; it ends the run.
+    fn process(
+        &mut self,
+        record: &Record,
+        page: StoredPage,
+        clock: &mut StageClock<'_>,
+    ) -> Result<Outcome, RunError>;
 }
 
 /// The last phase to run: a run can be cut into phases to measure each alone.
@@ -618,15 +626,18 @@ impl Run {
                     let process = || worker.process(&task.record, page, &mut clock);
                     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(process));
                     clock.leave();
-                    outcome.unwrap_or_else(|panic| {
-                        worker = self.process.worker(); // its memory may be half-changed
-                        Outcome::Failed(Failure {
-                            stage: "text".into(),
-                            kind: "panic".into(),
-                            message: panic_message(&*panic),
-                            attempts,
-                        })
-                    })
+                    match outcome {
+                        Ok(outcome) => outcome?,
+                        Err(panic) => {
+                            worker = self.process.worker(); // its memory may be half-changed
+                            Outcome::Failed(Failure {
+                                stage: "text".into(),
+                                kind: "panic".into(),
+                                message: panic_message(&*panic),
+                                attempts,
+                            })
+                        }
+                    }
                 }
             };
             self.outcome(&task, outcome)?;
