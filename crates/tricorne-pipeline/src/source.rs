@@ -463,3 +463,137 @@ fn content_type_of(path: &Path) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn plan(text: &str, dir: &Path) -> Plan {
+        let text = format!("[source]\n{text}\n[sink]\npath = \"out\"\n");
+        Plan::parse(&text, Path::new("plan.toml"), dir).unwrap()
+    }
+
+    fn read(plan: &Plan) -> Result<Vec<Input>, RunError> {
+        let mut source = open(plan, &CancelToken::new())?;
+        std::iter::from_fn(|| source.next().transpose()).collect()
+    }
+
+    fn read_list(kind: &str, content: &[u8]) -> Result<Vec<Input>, RunError> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("list"), content).unwrap();
+        read(&plan(&format!("{kind} = \"list\""), dir.path()))
+    }
+
+    fn short(inputs: &[Input]) -> Vec<(u64, &str, &str)> {
+        let kind = |input: &'_ Input| input.problem.as_ref().map_or("", |_| "broken");
+        inputs.iter().map(|input| (input.record.id, input.record.url.as_str(), kind(input))).collect()
+    }
+
+    #[test]
+    fn a_list_of_urls_skips_blank_lines_and_comments() {
+        let inputs =
+            read_list("urls", b"\xef\xbb\xbfhttp://a/\r\n\n# note\n  http://b/ \nhttp://c/").unwrap();
+        assert_eq!(short(&inputs), [(0, "http://a/", ""), (1, "http://b/", ""), (2, "http://c/", "")]);
+    }
+
+    #[test]
+    fn a_line_that_is_not_utf8_keeps_its_id_and_names_its_line() {
+        let inputs = read_list("urls", b"http://a/\n\nhttp://b/\xff\nhttp://c/\n").unwrap();
+        assert_eq!(short(&inputs)[1], (1, "http://b/\u{fffd}", "broken"));
+        let problem = inputs[1].problem.as_ref().unwrap();
+        assert_eq!((problem.stage.as_ref(), problem.kind.as_str()), ("source", "not_utf8"));
+        assert!(problem.message.starts_with("line 3 of `"), "{}", problem.message);
+        assert_eq!(short(&inputs)[2], (2, "http://c/", ""));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_without_losing_the_next() {
+        for excess in [0, 1, 300_000] {
+            let mut content = vec![b'x'; MAX_LINE_BYTES as usize + excess];
+            content.extend_from_slice(b"\nhttp://after/\n");
+            let inputs = read_list("urls", &content).unwrap();
+            assert_eq!(inputs[0].problem.as_ref().unwrap().kind, "line_too_long", "{excess}");
+            assert_eq!(short(&inputs)[1..], [(1, "http://after/", "")], "{excess}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused_with_a_way_out() {
+        for (content, word) in [
+            (&b"\xff\xfeh\0t\0"[..], "iconv"),
+            (b"\x1f\x8b\x08\0", "zcat"),
+            (b"\x28\xb5\x2f\xfd.", "zstdcat"),
+            (b"PAR1....", "JSON lines"),
+            (b"ab\0cd\n", "UTF-8"),
+        ] {
+            let error = read_list("urls", content).unwrap_err();
+            assert!(error.hint().unwrap().contains(word), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn json_lines_pass_their_other_keys_through_as_they_stand() {
+        let lines = br#"{"url": "http://a/", "label": 1.50, "who": {"b":1, "a":"\u00e9"}}
+{"url":"http://b/"}
+{"label": 2}
+["http://c/"]
+{"url": 7}
+"#;
+        let inputs = read_list("jsonl", lines).unwrap();
+        let extra = inputs[0].record.extra.as_deref();
+        assert_eq!(extra, Some(r#"{"label":1.50,"who":{"b":1, "a":"\u00e9"}}"#));
+        assert_eq!(inputs[1].record.extra, None);
+        let kinds: Vec<_> =
+            inputs[2..].iter().map(|input| input.problem.as_ref().unwrap().kind.as_str()).collect();
+        assert_eq!(kinds, ["no_url", "not_json", "no_url"]);
+    }
+
+    #[test]
+    fn files_come_once_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/2.html", "b/1.html", "a.html", "c.txt", "d.png", "[x].html"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        let urls = |patterns: &str| -> Vec<String> {
+            let inputs = read(&plan(&format!("files = {patterns}"), dir.path())).unwrap();
+            inputs.into_iter().map(|input| input.record.url).collect()
+        };
+        assert_eq!(urls("\"**/*.html\""), ["[x].html", "a.html", "b/1.html", "b/2.html"]);
+        assert_eq!(
+            urls("[\"b/*\", \"**/*.{html,txt}\"]"),
+            ["b/1.html", "b/2.html", "[x].html", "a.html", "c.txt"]
+        );
+        assert_eq!(urls("\"[x].html\""), ["[x].html"], "a name with special characters");
+
+        let missing = read(&plan("files = \"nowhere/*.html\"", dir.path())).unwrap_err();
+        assert!(missing.to_string().contains("nowhere"), "{missing}");
+    }
+
+    #[test]
+    fn a_local_page_knows_its_type_and_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.txt"), "four").unwrap();
+        let files = LocalFiles { base_dir: dir.path().to_path_buf(), max_bytes: 4 };
+        let load = |name: &str| files.load(&Record { id: 0, url: name.into(), extra: None });
+        assert_eq!(load("a.txt").unwrap().content_type.as_deref(), Some("text/plain"));
+        assert_eq!(load("none").unwrap_err().kind, "io");
+        std::fs::write(dir.path().join("a.txt"), "five!").unwrap();
+        assert_eq!(load("a.txt").unwrap_err().kind, "too_large");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_make_as_many_records_as_lines_that_count(
+            lines in proptest::collection::vec("[ -~é]{0,20}", 0..30),
+        ) {
+            let content = lines.join("\n");
+            let counted = lines.iter().filter(|line| !line.trim().is_empty() && !line.trim().starts_with('#'));
+            let inputs = read_list("urls", content.as_bytes()).unwrap();
+            prop_assert_eq!(inputs.len(), counted.count());
+            prop_assert!(inputs.iter().enumerate().all(|(n, input)| input.record.id == n as u64));
+        }
+    }
+}
