@@ -7,7 +7,7 @@ usage: cargo xtask check [--deep] [--from STEP | --only STEP]
 
 check   runs, in this order, and stops at the first failure:
         fmt clippy tests doctests loom layers text lockfile venv wheel pytest stubs
-        --deep         also the slow checks (loom models without a bound on preemptions)
+        --deep         also the slow checks (loom without a bound on preemptions, the tests' long forms)
         --from STEP    begin with STEP
         --only STEP    nothing but STEP
 bench   runs the benchmarks in release mode (all of them, or NAME)

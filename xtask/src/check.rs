@@ -193,7 +193,13 @@ fn report(rule: &str, findings: &[String]) -> Result<(), String> {
 }
 
 fn run_cargo(context: &Context<'_>, words: &[&str]) -> Result<(), String> {
-    run_logged(cargo().current_dir(&context.workspace.root).args(words), &context.log)
+    let mut command = cargo();
+    command.current_dir(&context.workspace.root).args(words);
+    if context.deep {
+        // Tests that have a long form read this.
+        command.env("TRICORNE_DEEP", "1");
+    }
+    run_logged(&mut command, &context.log)
 }
 
 #[cfg(test)]
