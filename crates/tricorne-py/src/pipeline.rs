@@ -28,7 +28,7 @@ impl Pipeline {
     /// Reads and checks a plan file.
     #[staticmethod]
     fn from_toml(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let plan = py.detach(|| Plan::load(&path)).map_err(|errors| error::of_plan(&errors))?;
+        let plan = py.detach(move || Plan::load(&path)).map_err(|errors| error::of_plan(&errors))?;
         Ok(Self { plan })
     }
 
