@@ -51,7 +51,8 @@ pub enum Event {
 /// The state of a run at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// Since the run began.
+    /// Since the run began; in JSON `elapsed_secs`.
+    #[serde(rename = "elapsed_secs", serialize_with = "as_secs")]
     pub elapsed: Duration,
     /// Records read from the source.
     pub read: u64,
@@ -86,4 +87,8 @@ impl Snapshot {
     pub fn ended(&self) -> u64 {
         self.resumed + self.rows + self.dropped + self.failed
     }
+}
+
+fn as_secs<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
 }
