@@ -207,7 +207,12 @@ pub(crate) fn assert_same_data(
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(left), names(right), "{when}: the files differ");
     for (name, bytes) in left {
-        assert!(*bytes == right[name], "{when}: `{name}` differs");
+        let other = &right[name];
+        if bytes != other {
+            let texts = [bytes, other].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            let lines = texts[0].lines().zip(texts[1].lines()).find(|(left, right)| left != right);
+            panic!("{when}: `{name}` differs, first in {lines:#?}");
+        }
     }
 }
 
