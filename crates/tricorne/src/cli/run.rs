@@ -103,5 +103,9 @@ fn log_to_stderr(verbose: u8) {
         _ => tracing::Level::TRACE,
     };
     // Another subscriber may be there already when the command is called from a program; it stays.
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(console::colors_enabled_stderr())
+        .try_init();
 }
