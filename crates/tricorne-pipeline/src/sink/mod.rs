@@ -291,6 +291,19 @@ pub(crate) mod tests {
         }
     }
 
+    /// A parser that is only nearly exact would change the bytes of a rewritten shard.
+    #[test]
+    fn a_float_of_json_comes_back_to_the_last_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let spec = spec(Format::Jsonl);
+        let row = Row { avg_word_len: Some(24.642_636_379_253_92), ..Row::default() };
+        let mut shard = spec.create(&OsFiles, &path).unwrap();
+        shard.write(&row).unwrap();
+        shard.finish().unwrap();
+        assert_eq!(spec.read(&OsFiles, &path).unwrap().next().unwrap().unwrap(), row);
+    }
+
     #[test]
     fn hex_is_reversible() {
         let digest: [u8; 32] = Sha256::digest(b"x").into();
