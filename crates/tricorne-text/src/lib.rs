@@ -5,7 +5,6 @@ mod counts;
 mod decode;
 mod extract;
 mod language;
-mod lower_case;
 mod markup_charset;
 mod sniff;
 mod utf16;
