@@ -65,6 +65,7 @@ pub fn run(
 ///
 /// # Errors
 /// As [`run`].
+#[expect(clippy::needless_pass_by_value, reason = "the caller hands over a share of its observer")]
 pub fn run_on(
     files: Arc<dyn Files>,
     plan: &Plan,

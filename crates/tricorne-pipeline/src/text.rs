@@ -152,10 +152,10 @@ impl TextWorker {
         let text = row.text.as_deref().unwrap_or_default();
         if features.iter().any(|feature| *feature != Feature::Language) {
             let counts = self.counter.count(text);
-            row.word_count = Some(counts.word_count as u64);
-            row.unique_words = Some(counts.unique_words as u64);
+            row.word_count = Some(counts.word_count);
+            row.unique_words = Some(counts.unique_words);
             row.avg_word_len = Some(counts.avg_word_len);
-            row.char_count = Some(counts.char_count as u64);
+            row.char_count = Some(counts.char_count);
         }
         if features.contains(&Feature::Language) {
             row.language = language(text).map(|language| language.code.to_owned());

@@ -531,7 +531,7 @@ impl Run {
             self.counters.refetched.add(1);
         }
         if let Some(failure) = problem {
-            self.outcome(&task(record), Outcome::Failed(failure))?;
+            self.outcome(&task(record), &Outcome::Failed(failure))?;
             return Ok(true);
         }
         Ok(match self.pages {
@@ -590,7 +590,7 @@ impl Run {
                     }
                     Err(failure) => {
                         self.in_work.fetch_ends(task.record.id);
-                        self.outcome(&task, Outcome::Failed(failure))?;
+                        self.outcome(&task, &Outcome::Failed(failure))?;
                     }
                 }
             }
@@ -640,16 +640,16 @@ impl Run {
                     }
                 }
             };
-            self.outcome(&task, outcome)?;
+            self.outcome(&task, &outcome)?;
             self.in_work.text_ends(slot);
         }
         Ok(())
     }
 
     /// A record has ended: journal how, count it, and let the committer know.
-    fn outcome(&self, task: &Task, outcome: Outcome) -> Result<(), RunError> {
-        task.shard.journal.append_outcome(&task.record, &outcome)?;
-        match &outcome {
+    fn outcome(&self, task: &Task, outcome: &Outcome) -> Result<(), RunError> {
+        task.shard.journal.append_outcome(&task.record, outcome)?;
+        match outcome {
             Outcome::Row(row) => {
                 self.counters.rows.add(1);
                 if self.counters.first_row.load(Ordering::Relaxed) == 0 {

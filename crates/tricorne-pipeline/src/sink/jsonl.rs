@@ -37,7 +37,7 @@ impl ShardWriter for JsonlShard {
             match column.cell(row) {
                 // Already JSON: nested as it is, not quoted once more.
                 Cell::Text(Some(object)) if *column == Column::Extra => {
-                    line.extend_from_slice(object.as_bytes())
+                    line.extend_from_slice(object.as_bytes());
                 }
                 Cell::Text(value) => json(line, &value),
                 Cell::Int(value) => json(line, &value),
