@@ -116,10 +116,10 @@ impl Fetch for Network {
             if self.latency {
                 let micros = mix(self.seed ^ tries, record.id) % 2000;
                 tokio::time::sleep(Duration::from_micros(micros)).await;
-            } else if dice % 3 == 0 {
+            } else if dice.is_multiple_of(3) {
                 tokio::task::yield_now().await;
             }
-            if dice % 11 == 0 && !self.healed.load(Ordering::SeqCst) {
+            if dice.is_multiple_of(11) && !self.healed.load(Ordering::SeqCst) {
                 return Err(Failure {
                     stage: "fetch".into(),
                     kind: "status_503".into(),
@@ -128,9 +128,9 @@ impl Fetch for Network {
                 });
             }
             // Every fifth page says what another one says: duplicates, across shards too.
-            let says = if dice % 5 == 0 { dice % 7 } else { record.id + 1000 };
+            let says = if dice.is_multiple_of(5) { dice % 7 } else { record.id + 1000 };
             let body = Bytes::from(format!("{says} ").repeat(1 + (dice % 40) as usize));
-            let body = if dice % 5 == 0 { Bytes::from(format!("{says} again")) } else { body };
+            let body = if dice.is_multiple_of(5) { Bytes::from(format!("{says} again")) } else { body };
             Ok(Page {
                 final_url: Some(record.url.clone()),
                 status: Some(200),
@@ -170,7 +170,7 @@ impl Worker for WordsWorker {
         let text = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(record.id % 101 != 100, "a page that the text work panics on");
         let words = text.split(' ').count() as u64;
-        if words % 13 == 0 {
+        if words.is_multiple_of(13) {
             return Ok(Outcome::Drop("filter: words % 13".into()));
         }
         Ok(Outcome::Row(Box::new(Row {
@@ -326,12 +326,12 @@ fn a_run_makes_what_a_simple_loop_makes() {
             continue;
         }
         let dice = mix(1, id);
-        let text = if dice % 5 == 0 {
+        let text = if dice.is_multiple_of(5) {
             format!("{} again", dice % 7)
         } else {
             format!("{} ", id + 1000).repeat(1 + (dice % 40) as usize)
         };
-        if text.split(' ').count() % 13 == 0 {
+        if text.split(' ').count().is_multiple_of(13) {
             dropped += 1;
         } else if seen.insert(text.clone()) {
             rows.push((id, text));
