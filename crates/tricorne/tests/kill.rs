@@ -15,7 +15,7 @@ use tricorne_loopback::Server;
 /// Requests in flight at the most, so also pages that a kill may cost.
 const IN_FLIGHT: u64 = 16;
 /// URLs of different pages, and URLs of pages that the list has already.
-const PAGES: usize = 180;
+const PAGES: usize = 120;
 const REPEATED: usize = 20;
 const RECORDS: u64 = (PAGES + REPEATED) as u64;
 const LATENCY: Duration = Duration::from_millis(40);
@@ -36,7 +36,7 @@ struct Job {
 impl Job {
     fn new() -> Job {
         let (folder, server) = (Folder::new(), calm_site(LATENCY));
-        let again = (0..REPEATED).map(|number| server.url(&format!("/page/{}?again\n", number * 7)));
+        let again = (0..REPEATED).map(|number| server.url(&format!("/page/{}?again\n", number * 5)));
         folder.write("urls.txt", support::url_list(&server, PAGES) + &again.collect::<String>());
         folder.write(
             "plan.toml",
