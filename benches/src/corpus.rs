@@ -1,7 +1,7 @@
 //! The corpus of the benchmarks: about 9,600 real pages, collected from Debian packages and served by nginx on the loopback address.
 //!
 //! `corpus/make_corpus.sh` makes it, in `tricorne-corpus` below the folder for temporary files. It needs Debian or Ubuntu (`apt-get
-//! download`, `dpkg`), and about 300 MB; nothing is installed. Pages that are there already are used as they are.
+//! download`, `dpkg`), and about 1 GB; nothing is installed. Pages that are there already are used as they are.
 
 use std::collections::HashMap;
 use std::fs;
