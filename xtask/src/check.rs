@@ -123,7 +123,7 @@ fn tests(context: &Context<'_>) -> Result<(), String> {
     if command::capture(cargo().args(["nextest", "--version"])).is_ok() {
         run_cargo(context, &["nextest", "run", "--workspace"])
     } else {
-        run_cargo(context, &["test", "--workspace", "--lib", "--bins", "--tests", "--examples"])
+        run_cargo(context, &["test", "--workspace", "--tests"])
     }
 }
 
