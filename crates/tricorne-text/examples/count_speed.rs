@@ -1,4 +1,5 @@
-//! Counts the text files below a folder again and again, each as one text, and prints the megabytes a second of the best round.
+//! Counts the text files below a folder again and again, each as one text, and prints the megabytes a second
+//! of the best round.
 //!
 //! `cargo run --release -p tricorne-text --example count_speed -- FOLDER [ROUNDS]`
 

@@ -1,5 +1,6 @@
-//! Extracts the main text of the pages below a folder (`*.html`, `*.html.gz`) and prints `{NAME: {"articleBody": TEXT}}`, with the time
-//! that it took on stderr: for scoring an extractor against pages with known text.
+//! Extracts the main text of the pages below a folder (`*.html`, `*.html.gz`) and prints `{NAME:
+//! {"articleBody": TEXT}}`, with the time that it took on stderr: for scoring an extractor against pages with
+//! known text.
 //!
 //! `cargo run --release -p tricorne-text --example extract_pages -- FOLDER [ROUNDS] > predictions.json`
 

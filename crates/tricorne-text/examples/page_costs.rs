@@ -1,4 +1,5 @@
-//! What each step costs on the pages below a folder (`*.html`): CPU time a page, and megabytes a second for the counts.
+//! What each step costs on the pages below a folder (`*.html`): CPU time a page, and megabytes a second for
+//! the counts.
 //!
 //! `cargo run --release -p tricorne-text --example page_costs -- FOLDER [ROUNDS]`
 
@@ -19,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let page_bytes: usize = pages.iter().map(Vec::len).sum();
     println!("{} pages, {:.1} MB", pages.len(), page_bytes as f64 / 1e6);
 
-    // Each step runs over all pages before the next, so that its time can be told; the best round is the least disturbed one.
+    // Each step runs over all pages before the next, so that its time can be told; the best round is the
+    // least disturbed one.
     let mut best: BTreeMap<&str, f64> = BTreeMap::new();
     let mut keep_best = |step, secs: f64| {
         let best = best.entry(step).or_insert(f64::MAX);

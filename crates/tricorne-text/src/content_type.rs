@@ -50,8 +50,8 @@ impl<'a> ContentType<'a> {
     }
 }
 
-/// The encoding of a label, without the one that decodes everything to a single replacement character: browsers use it against
-/// attacks on their users, and here it would lose the text.
+/// The encoding of a label, without the one that decodes everything to a single replacement character:
+/// browsers use it against attacks on their users, and here it would lose the text.
 pub(crate) fn encoding_for_label(label: &[u8]) -> Option<&'static Encoding> {
     Encoding::for_label(label).filter(|&encoding| encoding != REPLACEMENT)
 }

@@ -9,9 +9,10 @@
 //! char_count = len(text)
 //! ```
 //!
-//! How it is fast: a [`Block`] of text is lower-cased and its white space marked by vector instructions. Most words are shorter than 16
-//! bytes; such a word is cut out in two registers, and they are its key in a hash table that compares whole keys ([`ShortWords`]), so no
-//! answer is only probable. Everything else takes a slower path of the same meaning: [`read_word`] and a table of byte strings.
+//! How it is fast: a [`Block`] of text is lower-cased and its white space marked by vector instructions. Most
+//! words are shorter than 16 bytes; such a word is cut out in two registers, and they are its key in a hash
+//! table that compares whole keys ([`ShortWords`]), so no answer is only probable. Everything else takes a
+//! slower path of the same meaning: [`read_word`] and a table of byte strings.
 
 mod block;
 mod long_words;
@@ -28,7 +29,8 @@ use short_words::{ShortWord, ShortWords};
 /// What a text amounts to, in words and characters.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counts {
-    /// Words: runs of characters that are not white space. Text without spaces, such as Chinese, has few and long ones.
+    /// Words: runs of characters that are not white space. Text without spaces, such as Chinese, has few and
+    /// long ones.
     pub word_count: u64,
     /// Different words after lower-casing.
     pub unique_words: u64,
@@ -50,8 +52,8 @@ pub fn counts(text: &str) -> Counts {
     Counter::new().count(text)
 }
 
-/// The Unicode version that lower-casing and white space follow. Python's may be another; the counts agree on every character that
-/// both versions know.
+/// The Unicode version that lower-casing and white space follow. Python's may be another; the counts agree on
+/// every character that both versions know.
 pub const UNICODE_VERSION: &str = match std::str::from_utf8(&VERSION_DIGITS) {
     Ok(version) => version,
     Err(_) => unreachable!(),
@@ -81,7 +83,8 @@ impl Counter {
     /// Makes a counter with empty tables. They grow to the largest text, up to a few megabytes that are kept.
     #[must_use]
     pub fn new() -> Self {
-        // A secret seed, so that no page can be made that puts all its words into one chain. The counts do not depend on it.
+        // A secret seed, so that no page can be made that puts all its words into one chain. The counts do
+        // not depend on it.
         let random = RandomState::new();
         let seed = |number: u8| random.hash_one(number);
         Self {

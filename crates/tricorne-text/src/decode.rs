@@ -1,7 +1,8 @@
 //! From bytes to text: finds the charset and decodes.
 //!
-//! The order is that of browsers: byte order mark, HTTP header, declaration in the markup, then a look at the bytes themselves. A
-//! declaration is believed even when some bytes do not fit it; [`Decoded::had_errors`] tells.
+//! The order is that of browsers: byte order mark, HTTP header, declaration in the markup, then a look at the
+//! bytes themselves. A declaration is believed even when some bytes do not fit it; [`Decoded::had_errors`]
+//! tells.
 
 use std::borrow::Cow;
 
@@ -42,7 +43,8 @@ impl CharsetSource {
 pub struct Decoded<'a> {
     /// The text without its byte order mark; borrowed if the body was valid UTF-8 already.
     pub text: Cow<'a, str>,
-    /// The WHATWG name of the encoding in lower case. `iso-8859-1` on the web means `windows-1252`, and is named so.
+    /// The WHATWG name of the encoding in lower case. `iso-8859-1` on the web means `windows-1252`, and is
+    /// named so.
     pub charset: &'static str,
     /// Where the charset was found.
     pub source: CharsetSource,
@@ -52,7 +54,8 @@ pub struct Decoded<'a> {
 
 /// Decodes a body to text. `content_type` is the value of the HTTP header of that name, if there was one.
 ///
-/// A charset label that no browser knows counts as no declaration. Never fails: bytes that do not fit become U+FFFD.
+/// A charset label that no browser knows counts as no declaration. Never fails: bytes that do not fit become
+/// U+FFFD.
 ///
 /// ```
 /// use tricorne_text::{CharsetSource, decode};

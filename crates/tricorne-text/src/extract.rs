@@ -1,8 +1,9 @@
 //! From a page to its main text.
 //!
-//! [`Extractor`] is what the pipeline knows; [`MainText`] is the implementation here. It looks for the main text as a browser's
-//! reader view does, with rules of its own for what surrounds articles on real sites, and never answers with silence: a page without
-//! an article gives the text of its body, a page that is too deep or too tangled for a parser gives its text without the tags.
+//! [`Extractor`] is what the pipeline knows; [`MainText`] is the implementation here. It looks for the main
+//! text as a browser's reader view does, with rules of its own for what surrounds articles on real sites, and
+//! never answers with silence: a page without an article gives the text of its body, a page that is too deep
+//! or too tangled for a parser gives its text without the tags.
 
 mod boilerplate;
 mod main_text;
@@ -15,7 +16,8 @@ pub use main_text::MainText;
 
 /// Gets the text that a reader came for out of an HTML page. One extractor serves many threads.
 pub trait Extractor: Send + Sync {
-    /// Extracts the main text of `html`, the decoded page. `url` is the page's own address, for extractors whose rules depend on it.
+    /// Extracts the main text of `html`, the decoded page. `url` is the page's own address, for extractors
+    /// whose rules depend on it.
     ///
     /// # Errors
     ///
@@ -29,7 +31,8 @@ pub trait Extractor: Send + Sync {
 pub struct Extracted {
     /// The title that the page declares, without white space around it; nothing if there is none.
     pub title: Option<String>,
-    /// The text. Paragraphs are separated by a blank line, items and rows by a line end. Not yet [cleaned](crate::clean).
+    /// The text. Paragraphs are separated by a blank line, items and rows by a line end. Not yet
+    /// [cleaned](crate::clean).
     pub text: String,
     /// How the text was found.
     pub method: ExtractMethod,

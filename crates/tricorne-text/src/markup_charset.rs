@@ -1,7 +1,8 @@
 //! The charset that a page declares in its own markup: a `meta` element or the XML declaration.
 //!
-//! Follows the prescan of the HTML standard, over more bytes than the 1,024 that it asks for, because browsers also obey a `meta`
-//! that comes later. Comments, scripts and styles are skipped: they may quote a declaration.
+//! Follows the prescan of the HTML standard, over more bytes than the 1,024 that it asks for, because
+//! browsers also obey a `meta` that comes later. Comments, scripts and styles are skipped: they may quote a
+//! declaration.
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252, X_USER_DEFINED};
 

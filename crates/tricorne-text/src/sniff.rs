@@ -1,8 +1,8 @@
 //! What a body really is, whatever the server said it was.
 //!
-//! Servers label compressed files, PDF documents and images as `text/html` often enough that a text data set built on the label alone
-//! holds thousands of "words" of noise. The signature of the content wins over the label; the label only decides between the kinds
-//! of text that cannot be told apart by their first bytes.
+//! Servers label compressed files, PDF documents and images as `text/html` often enough that a text data set
+//! built on the label alone holds thousands of "words" of noise. The signature of the content wins over the
+//! label; the label only decides between the kinds of text that cannot be told apart by their first bytes.
 
 use std::fmt;
 
@@ -89,8 +89,9 @@ impl fmt::Display for Sniffed {
 
 /// Says what `body` holds. `content_type` is the value of the HTTP header of that name, if there was one.
 ///
-/// UTF-16 text, with or without a byte order mark, is text. A few stray control characters do not make a page binary; see
-/// [`Sniffed::Binary`] for what does: more than 3 % control characters in the first 4 KiB (10 % after an opening HTML tag).
+/// UTF-16 text, with or without a byte order mark, is text. A few stray control characters do not make a page
+/// binary; see [`Sniffed::Binary`] for what does: more than 3 % control characters in the first 4 KiB (10 %
+/// after an opening HTML tag).
 ///
 /// ```
 /// use tricorne_text::{Sniffed, sniff};
@@ -210,7 +211,8 @@ fn text_kind(sample: &[u8], content_type: &ContentType<'_>) -> Sniffed {
     if has_markup && !is_labelled_text { Sniffed::Html } else { Sniffed::PlainText }
 }
 
-/// Whether the text begins with one of the tags that only HTML begins with (the list of the WHATWG MIME sniffing standard).
+/// Whether the text begins with one of the tags that only HTML begins with (the list of the WHATWG MIME
+/// sniffing standard).
 fn starts_with_html_tag(start: &[u8]) -> bool {
     const TAGS: &[&[u8]] = &[
         b"<!doctype html",

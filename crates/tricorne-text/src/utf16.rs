@@ -5,8 +5,8 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
 /// How many bytes are looked at.
 const SAMPLE_BYTES: usize = 1024;
 
-/// The byte order of UTF-16 text without a byte order mark, where the text is mostly ASCII characters, as markup is: every second
-/// byte is zero then, on the same side, and none on the other.
+/// The byte order of UTF-16 text without a byte order mark, where the text is mostly ASCII characters, as
+/// markup is: every second byte is zero then, on the same side, and none on the other.
 pub(crate) fn detect(body: &[u8]) -> Option<&'static Encoding> {
     let sample = &body[..body.len().min(SAMPLE_BYTES)];
     let units = sample.chunks_exact(2);

@@ -1,7 +1,9 @@
-//! The counts beside the real Python: equal to the last bit on every character that both Unicode versions know.
+//! The counts beside the real Python: equal to the last bit on every character that both Unicode versions
+//! know.
 //!
-//! One `python3` process first says which characters it knows, then counts each text that it is sent by the definition in `counts.rs`. Without
-//! a `python3`, or with one that knows a newer Unicode, the tests say that they did nothing.
+//! One `python3` process first says which characters it knows, then counts each text that it is sent by the
+//! definition in `counts.rs`. Without a `python3`, or with one that knows a newer Unicode, the tests say that
+//! they did nothing.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -66,9 +68,9 @@ impl Python {
     }
 
     /// Compares the counts of all texts.
-    fn compare(mut self, texts: Vec<String>) {
+    fn compare(mut self, texts: &[String]) {
         let mut input = BufWriter::new(self.child.stdin.take().unwrap());
-        let to_send = texts.clone();
+        let to_send = texts.to_vec();
         let sender = thread::spawn(move || {
             for text in to_send {
                 serde_json::to_writer(&mut input, &text).unwrap();
@@ -85,7 +87,7 @@ impl Python {
         });
         let mut counter = Counter::new();
         let mut line = String::new();
-        for text in &texts {
+        for text in texts {
             line.clear();
             assert!(self.output.read_line(&mut line).unwrap() > 0, "Python ended early");
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -122,17 +124,18 @@ impl Random {
 #[test]
 fn every_character_in_every_position() {
     let Some(python) = Python::start() else { return };
-    let texts = python
+    let texts: Vec<String> = python
         .known_chars
         .iter()
         .map(|&ch| {
-            // With its own lower case beside it, a wrong one shows as another number of different words. The sigmas ask whether the
-            // character has a case, and whether the rule for the final sigma looks through it.
+            // With its own lower case beside it, a wrong one shows as another number of different words. The
+            // sigmas ask whether the character has a case, and whether the rule for the final sigma looks
+            // through it.
             let lower: String = ch.to_lowercase().collect();
             format!("{ch} {lower} x{ch}Y x{lower}y A{ch}B \u{3a3}{ch} A\u{3a3}{ch} A{ch}\u{3a3} A\u{3a3}{ch}B {ch}\u{3a3}")
         })
         .collect();
-    python.compare(texts);
+    python.compare(&texts);
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn random_texts() {
     ];
     const ASCII: &[u8] = b"abcdefgABCXYZ0129@[`{_-,";
     let mut random = Random(0x5eed_0f7e_c7ed_5eed);
-    let texts = (0..20_000)
+    let texts: Vec<String> = (0..20_000)
         .map(|number| {
             // Mixtures from nearly all ASCII to all of Unicode.
             let (ascii, cased) = [(90, 5), (60, 25), (20, 60), (10, 10)][number % 4];
@@ -173,5 +176,5 @@ fn random_texts() {
             text
         })
         .collect();
-    python.compare(texts);
+    python.compare(&texts);
 }

@@ -22,7 +22,8 @@ impl Block {
     /// Takes in the beginning of `text`. If that is all of it, white space follows.
     pub(super) fn read(&mut self, text: &[u8]) {
         let bytes = text.len().min(BLOCK_BYTES);
-        // The compiler turns these loops into vector instructions: about one for each byte, for all that they do.
+        // The compiler turns these loops into vector instructions: about one for each byte, for all that they
+        // do.
         for (lowered, byte) in self.lowered.iter_mut().zip(&text[..bytes]) {
             *lowered = byte | u8::from(byte.wrapping_sub(b'A') < 26) << 5;
         }
@@ -44,7 +45,8 @@ impl Block {
         self.word_starts
     }
 
-    /// From a place on: 16 bytes, and which of them are white space of ASCII, by their high bits. Nothing from `word_starts` on.
+    /// From a place on: 16 bytes, and which of them are white space of ASCII, by their high bits. Nothing
+    /// from `word_starts` on.
     #[inline]
     pub(super) fn chunk(&self, at: usize) -> Option<([u64; 2], [u64; 2])> {
         if at >= self.word_starts {

@@ -1,6 +1,8 @@
-//! Reads one word and lower-cases it as Python's `str.lower` does: the path for words that are not short and ASCII.
+//! Reads one word and lower-cases it as Python's `str.lower` does: the path for words that are not short and
+//! ASCII.
 //!
-//! White space ends a word and is neither cased nor ignored by the rule for the final sigma, so a word can be lower-cased by itself.
+//! White space ends a word and is neither cased nor ignored by the rule for the final sigma, so a word can be
+//! lower-cased by itself.
 
 use std::sync::LazyLock;
 
@@ -16,7 +18,8 @@ pub(super) struct LoweredWord<'a> {
     pub(super) next: usize,
 }
 
-/// Lower-cases a word of up to 16 bytes, followed by zeros, in a register; gives it with the number of its bytes that continue a character.
+/// Lower-cases a word of up to 16 bytes, followed by zeros, in a register; gives it with the number of its
+/// bytes that continue a character.
 ///
 /// Nothing if the word has a character for which [`read_word`] is needed. ASCII letters stay as they are.
 #[inline]
@@ -45,7 +48,8 @@ pub(super) fn lower_short_word(word: u128, changes: &TwoByteChanges) -> Option<(
     Some((lowered, continuation_bytes))
 }
 
-/// Reads the word that begins at byte `start`. The word is borrowed from the text if lower-casing does not change it, else from `scratch`.
+/// Reads the word that begins at byte `start`. The word is borrowed from the text if lower-casing does not
+/// change it, else from `scratch`.
 pub(super) fn read_word<'a>(text: &'a str, start: usize, scratch: &'a mut Vec<u8>) -> LoweredWord<'a> {
     let bytes = text.as_bytes();
     let changes = &**TWO_BYTE_CHANGES;
@@ -121,7 +125,8 @@ fn lower_in_context<'a>(text: &str, start: usize, at: usize, scratch: &'a mut Ve
     }
 }
 
-/// Whether the character is one of those of three bytes that are surely their own lower case and no white space.
+/// Whether the character is one of those of three bytes that are surely their own lower case and no white
+/// space.
 #[inline]
 fn is_same_three_bytes(lead: u8, second: u8, third: u8) -> bool {
     let rest = u16::from(second) << 8 | u16::from(third);
@@ -130,14 +135,16 @@ fn is_same_three_bytes(lead: u8, second: u8, third: u8) -> bool {
         || (lead == 0xe2 && matches!(rest, 0x808b..=0x80a7 | 0x80aa..=0x80ae))
 }
 
-/// For each first byte of a character the lowest of the two bytes after it from which on all characters are surely their own lower case.
-/// A table, as text in Chinese and Japanese goes to and fro between its entries in a way that no branch predictor follows.
+/// For each first byte of a character the lowest of the two bytes after it from which on all characters are
+/// surely their own lower case. A table, as text in Chinese and Japanese goes to and fro between its entries
+/// in a way that no branch predictor follows.
 static SAME_FROM: [u16; 256] = {
     let mut same_from = [u16::MAX; 256];
     let mut lead = 0;
     while lead < same_from.len() {
         same_from[lead] = match lead {
-            // Nothing in U+0800 to U+0FFF (the scripts of India and Thailand), U+4000 to U+9FFF and U+B000 to U+DFFF has a case.
+            // Nothing in U+0800 to U+0FFF (the scripts of India and Thailand), U+4000 to U+9FFF and U+B000 to
+            // U+DFFF has a case.
             0xe0 | 0xe4..=0xe9 | 0xeb..=0xed => 0,
             // After the ideographic space: kana and the like.
             0xe3 => 0x8081,
@@ -150,8 +157,8 @@ static SAME_FROM: [u16; 256] = {
     same_from
 };
 
-/// For each character up to U+07FF (Latin, Greek, Cyrillic, Hebrew, Arabic and more) what turns its two bytes into those of its lower case,
-/// by exclusive or: 0 for most.
+/// For each character up to U+07FF (Latin, Greek, Cyrillic, Hebrew, Arabic and more) what turns its two bytes
+/// into those of its lower case, by exclusive or: 0 for most.
 pub(super) type TwoByteChanges = [u16; 0x800];
 
 /// The character is white space, or its lower case is not one character of two bytes.

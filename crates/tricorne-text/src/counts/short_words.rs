@@ -99,7 +99,8 @@ impl ShortWords {
     /// Forgets all words and makes room for those of a text of this length.
     pub(super) fn clear(&mut self, text_bytes: usize) {
         self.word_count = 0;
-        // Pages of some kilobytes have a different word every 13 bytes or so; at a quarter full, few words meet another in their slot.
+        // Pages of some kilobytes have a different word every 13 bytes or so; at a quarter full, few words
+        // meet another in their slot.
         let slot_count =
             (text_bytes / 4).next_power_of_two().clamp(Self::MIN_SLOTS, Self::MAX_SLOTS_AT_START);
         if self.slots.capacity() > Self::MAX_KEPT_SLOTS {
@@ -109,10 +110,11 @@ impl ShortWords {
         self.slots.resize(slot_count, ShortWord::NONE);
     }
 
-    /// Reads short words from `start` on, until one is of another kind, the table has to grow, or the block ends.
+    /// Reads short words from `start` on, until one is of another kind, the table has to grow, or the block
+    /// ends.
     ///
-    /// The lengths of words and whether they are new cannot be predicted, so neither is a branch here: a wrong guess costs as much as the
-    /// rest of the work on a word.
+    /// The lengths of words and whether they are new cannot be predicted, so neither is a branch here: a
+    /// wrong guess costs as much as the rest of the work on a word.
     #[inline]
     pub(super) fn count_run(&mut self, block: &Block, start: usize) -> Run {
         let slots = &mut *self.slots;

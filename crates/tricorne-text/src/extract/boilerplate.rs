@@ -1,8 +1,9 @@
-//! Removes what surrounds articles on real sites: captions, credits, share buttons, newsletter boxes, links to other articles.
+//! Removes what surrounds articles on real sites: captions, credits, share buttons, newsletter boxes, links
+//! to other articles.
 //!
-//! The rules look at element names and at the words in `class` and `id`, which sites choose much alike in all languages. They run before the
-//! search for the article, as some of these parts are full of prose and mislead it. An element that holds a large part of the page's
-//! text is never removed, whatever it is called.
+//! The rules look at element names and at the words in `class` and `id`, which sites choose much alike in all
+//! languages. They run before the search for the article, as some of these parts are full of prose and
+//! mislead it. An element that holds a large part of the page's text is never removed, whatever it is called.
 
 use dom_query::{Document, NodeRef};
 
@@ -112,8 +113,8 @@ const WORDS: &[&str] = &[
     "cookies",
 ];
 
-/// Whether one of the words of a `class` or `id` value is one of those. Words are parted by anything but letters, and by a capital after
-/// a small letter.
+/// Whether one of the words of a `class` or `id` value is one of those. Words are parted by anything but
+/// letters, and by a capital after a small letter.
 fn names_boilerplate(value: &str) -> bool {
     let bytes = value.as_bytes();
     let mut start = 0;

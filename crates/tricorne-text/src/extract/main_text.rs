@@ -76,8 +76,9 @@ impl Extractor for MainText {
 /// This much prose is an article, whatever else is on the page.
 const PROSE_OF_AN_ARTICLE: usize = 800;
 
-/// Whether a text with little prose is what the page is about. On an index or a page of many small parts, the search for an article comes
-/// up with an introduction or a copyright notice; a short article on a page full of teasers looks much the same, but has prose.
+/// Whether a text with little prose is what the page is about. On an index or a page of many small parts, the
+/// search for an article comes up with an introduction or a copyright notice; a short article on a page full
+/// of teasers looks much the same, but has prose.
 fn is_plausible(article: &str, article_prose: usize, body: &str) -> bool {
     let percent = article.len() * 100 / body.len().max(1);
     match percent {
@@ -88,7 +89,8 @@ fn is_plausible(article: &str, article_prose: usize, body: &str) -> bool {
     }
 }
 
-/// The length of the lines that are long enough to be sentences. An East Asian character counts as three letters.
+/// The length of the lines that are long enough to be sentences. An East Asian character counts as three
+/// letters.
 fn prose_weight(text: &str) -> usize {
     const MIN_LINE_WEIGHT: usize = 60;
     let weight = |line: &str| line.chars().map(|ch| if ch >= '\u{2e80}' { 3 } else { 1 }).sum::<usize>();
@@ -120,7 +122,10 @@ fn article(html: &str) -> (Option<String>, Option<String>) {
 fn body(html: &str) -> String {
     let document = Document::from(html);
     let Some(body) = document.body() else { return String::new() };
-    let text = render(&body, |node| is_navigation(node) || is_hidden(node));
+    let visible = render(&body, |node| is_navigation(node) || is_hidden(node));
+    // Some pages keep all of their text hidden until a script shows the variant for the reader's system.
+    let text = render(&body, is_navigation);
+    let text = if visible.len() * 4 < text.len() { text } else { visible };
     if text.is_empty() { render(&body, |_| false) } else { text }
 }
 

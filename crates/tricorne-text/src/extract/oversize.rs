@@ -1,8 +1,9 @@
 //! Cuts single values that are far longer than in pages made for readers.
 //!
-//! Writing a text or an attribute as HTML, which the search for the article does at its end, takes time that grows with the square of
-//! its length if it is full of characters to escape. Long texts are therefore split, which changes nothing for a reader, and long attributes
-//! (mostly images in the page itself, which no rule here looks at) are dropped.
+//! Writing a text or an attribute as HTML, which the search for the article does at its end, takes time that
+//! grows with the square of its length if it is full of characters to escape. Long texts are therefore split,
+//! which changes nothing for a reader, and long attributes (mostly images in the page itself, which no rule
+//! here looks at) are dropped.
 
 use dom_query::{Document, NodeData, NodeRef};
 

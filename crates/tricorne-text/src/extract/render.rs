@@ -2,7 +2,8 @@
 
 use dom_query::{NodeData, NodeRef};
 
-/// The text below `root`. Elements for which `is_skipped` holds are left out; so is all that no browser shows.
+/// The text below `root`. Elements for which `is_skipped` holds are left out; so is all that no browser
+/// shows.
 ///
 /// Walks by links between nodes, so depth costs no stack.
 pub(super) fn render(root: &NodeRef<'_>, is_skipped: impl Fn(&NodeRef<'_>) -> bool) -> String {
@@ -90,7 +91,8 @@ pub(super) enum Edge {
     End,
 }
 
-/// Text in the making: white space is collapsed, and what parts two pieces is written only when the second comes.
+/// Text in the making: white space is collapsed, and what parts two pieces is written only when the second
+/// comes.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) text: String,

@@ -1,8 +1,10 @@
-//! A first look at a page, in one linear pass: its tags, whether parsing it is safe, and the page without what a parser need not see.
+//! A first look at a page, in one linear pass: its tags, whether parsing it is safe, and the page without
+//! what a parser need not see.
 //!
-//! An HTML parser does work that grows with the depth of the tree at each tag, repeats unclosed formatting in each paragraph, and
-//! compares each attribute of a tag with all others: a hostile page of a few megabytes can cost minutes or gigabytes that way. What a tag
-//! may cost is therefore added up here first, from bounds that are never too low by much.
+//! An HTML parser does work that grows with the depth of the tree at each tag, repeats unclosed formatting in
+//! each paragraph, and compares each attribute of a tag with all others: a hostile page of a few megabytes
+//! can cost minutes or gigabytes that way. What a tag may cost is therefore added up here first, from bounds
+//! that are never too low by much.
 
 /// What a page would cost a parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -11,15 +13,16 @@ pub(super) struct Shape {
     pub(super) tags: usize,
     /// An upper bound of the depth of the tree.
     pub(super) depth: usize,
-    /// The sum of open elements over all tags, counting those that are opened again, in each block, by formatting left open.
+    /// The sum of open elements over all tags, counting those that are opened again, in each block, by
+    /// formatting left open.
     pub(super) work: usize,
     /// The most attributes on one tag.
     pub(super) attributes: usize,
 }
 
 impl Shape {
-    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of many pages, and
-    /// without NULs.
+    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of
+    /// many pages, and without NULs.
     pub(super) fn survey(html: &str) -> (Self, String) {
         let mut shape = Self::default();
         let mut slim = String::with_capacity(html.len());

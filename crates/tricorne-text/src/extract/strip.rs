@@ -1,7 +1,7 @@
 //! The text of a page without building a document: for pages that are not safe to parse.
 //!
-//! One pass, no nesting, no memory but the output. Navigation and footers stay in, as telling them apart needs the tree; scripts and
-//! styles go.
+//! One pass, no nesting, no memory but the output. Navigation and footers stay in, as telling them apart
+//! needs the tree; scripts and styles go.
 
 use dom_query::Document;
 
