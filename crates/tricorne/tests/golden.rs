@@ -22,13 +22,8 @@ const DOCUMENTED_MISSES: &[(&str, &str)] = &[
     ("pages/apache/en/new_features_2_4.html", "pt"),
     ("pages/apache/en/upgrading.html", "pt"),
     ("pages/apache/es/mod/index.html", "en"),
-    ("pages/apache/ja/mod/directives.html", "en"),
-    ("pages/apache/ko/mod/directives.html", "en"),
     ("pages/apache/ko/mod/index.html", "en"),
-    ("pages/apache/zh-cn/mod/directives.html", "en"),
     ("pages/apache/zh-cn/mod/index.html", "en"),
-    ("pages/libreoffice/scalc/01/04060183.html", "en"),
-    ("pages/libreoffice/shared/01/05230100.html", "en"),
     ("pages/libreoffice/swriter/01/02110000.html", "en"),
 ];
 
