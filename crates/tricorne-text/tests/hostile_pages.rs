@@ -50,6 +50,21 @@ fn deep_nesting() {
 }
 
 #[test]
+fn nesting_where_other_rules_hold() {
+    for start in
+        ["<noscript>", "<svg>", "<math>", "<svg><title>", "<svg><desc><p></desc>", "<template>", "<select>"]
+    {
+        for tag in ["div", "td", "g", "option", "html"] {
+            process(format!("<body>words{start}{}", format!("<{tag}>").repeat(100_000)));
+        }
+    }
+    for raw in ["title", "textarea", "iframe", "noframes", "xmp", "style", "script"] {
+        let page = format!("<body>words<svg><{raw}>{}</{raw}></svg>", "<g>".repeat(100_000));
+        assert!(process(page).text.contains("words"), "{raw}");
+    }
+}
+
+#[test]
 fn nesting_that_is_closed_again() {
     let page = format!("{}some words{}", "<div>".repeat(200_000), "</div>".repeat(200_000));
     assert_eq!(process(page).text, "some words");

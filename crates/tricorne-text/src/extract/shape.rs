@@ -6,6 +6,8 @@
 //! can cost minutes or gigabytes that way. What a tag may cost is therefore added up here first, from bounds
 //! that are never too low by much.
 
+use std::ops::Range;
+
 /// What a page would cost a parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Shape {
@@ -21,37 +23,37 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// Measures a page and copies it without its scripts, styles and comments, which are half of the bytes of
-    /// many pages, and without NULs.
+    /// Measures a page and copies it without what no rule looks at: scripts, styles, comments, drawings,
+    /// attributes for scripts, and NULs. They are more than half of the bytes of many pages.
     pub(super) fn survey(html: &str) -> (Self, String) {
         let mut shape = Self::default();
-        let mut slim = String::with_capacity(html.len());
-        let mut copied = 0;
-        let (mut depth, mut formatting) = (0usize, 0usize);
-        for tag in Tags::new(html) {
-            if tag.is_comment || tag.is("script") || tag.is("style") {
-                slim.push_str(&html[copied..tag.start]);
-                copied = tag.end;
+        let mut slim = Slim { html, copied: 0, text: String::with_capacity(html.len()), drawing: None };
+        let (mut depth, mut formatting, mut foreign) = (0usize, 0usize, 0usize);
+        let mut tags = Tags::new(html);
+        while let Some(tag) = tags.next() {
+            slim.take(&tag, &tags.script_attributes);
+            if is_left_out(&tag) {
                 continue;
             }
             shape.tags += 1;
             shape.attributes = shape.attributes.max(tag.attributes);
+            if tag.is("svg") || tag.is("math") {
+                foreign = if tag.is_end { foreign.saturating_sub(1) } else { foreign + 1 };
+            }
             match Nesting::of(tag.name) {
-                Nesting::Void => {}
                 Nesting::Formatting if tag.is_end => formatting = formatting.saturating_sub(1),
                 Nesting::Formatting => formatting += 1,
-                Nesting::Block if tag.is_end => depth = depth.saturating_sub(1),
-                Nesting::Block => depth += 1,
+                Nesting::None => {}
+                Nesting::Foreign if foreign == 0 => {}
+                Nesting::Foreign | Nesting::Block if tag.is_end => depth = depth.saturating_sub(1),
+                Nesting::Foreign | Nesting::Block => depth += 1,
             }
-            shape.depth = shape.depth.max(depth + formatting);
-            shape.work = shape.work.saturating_add(depth + formatting);
+            // Within drawings and formulas, a parser sees markup in some of what is raw text elsewhere.
+            let raw_tags = tag.raw_text.matches('<').count();
+            shape.depth = shape.depth.max(depth + formatting + raw_tags);
+            shape.work = shape.work.saturating_add((depth + formatting + raw_tags) * (1 + raw_tags));
         }
-        slim.push_str(&html[copied..]);
-        // A parser drops them from text, one by one and slowly.
-        if slim.contains('\0') {
-            slim.retain(|ch| ch != '\0');
-        }
-        (shape, slim)
+        (shape, slim.finish())
     }
 
     /// Whether a parser, and rules that look at each element's ancestors, can take the page.
@@ -76,7 +78,9 @@ const MAX_ATTRIBUTES: usize = 512;
 /// What a tag does to the nesting.
 enum Nesting {
     /// It nests nothing, or the parser closes it before the next of its kind.
-    Void,
+    None,
+    /// The same, but not within a drawing or a formula, where the rules of HTML do not hold.
+    Foreign,
     /// Formatting: left open, it is opened again in each block that follows.
     Formatting,
     Block,
@@ -89,16 +93,98 @@ impl Nesting {
         lower.copy_from_slice(name.as_bytes());
         lower.make_ascii_lowercase();
         match &*lower {
-            b"area" | b"base" | b"br" | b"col" | b"embed" | b"hr" | b"img" | b"input" | b"link" | b"meta"
-            | b"param" | b"source" | b"track" | b"wbr" | b"p" | b"li" | b"dt" | b"dd" | b"tr" | b"td"
-            | b"th" | b"thead" | b"tbody" | b"tfoot" | b"option" | b"optgroup" | b"html" | b"head"
-            | b"body" => Self::Void,
-            b"a" | b"b" | b"big" | b"code" | b"em" | b"font" | b"i" | b"nobr" | b"s" | b"small"
-            | b"strike" | b"strong" | b"tt" | b"u" => Self::Formatting,
+            // These cannot stand in a drawing: they end it.
+            b"br" | b"embed" | b"hr" | b"img" | b"meta" | b"p" | b"li" | b"dt" | b"dd" | b"head"
+            | b"body" => Self::None,
+            b"a" | b"nobr" | b"area" | b"base" | b"col" | b"input" | b"link" | b"param" | b"source"
+            | b"track" | b"wbr" | b"tr" | b"td" | b"th" | b"thead" | b"tbody" | b"tfoot" | b"option"
+            | b"optgroup" | b"html" => Self::Foreign,
+            b"b" | b"big" | b"code" | b"em" | b"font" | b"i" | b"s" | b"small" | b"strike" | b"strong"
+            | b"tt" | b"u" => Self::Formatting,
             _ => Self::Block,
         }
     }
 }
+
+/// Whether a parser gets to see the tag.
+fn is_left_out(tag: &Tag<'_>) -> bool {
+    tag.is_comment || tag.is("script") || tag.is("style")
+}
+
+/// The copy that a parser gets.
+struct Slim<'a> {
+    html: &'a str,
+    /// Up to here the page is copied, or left out.
+    copied: usize,
+    text: String,
+    /// Where in the copy a drawing begins that has had only the elements of one so far.
+    drawing: Option<usize>,
+}
+
+impl Slim<'_> {
+    /// Copies what comes before the tag, and looks at what of the tag to leave out.
+    fn take(&mut self, tag: &Tag<'_>, script_attributes: &[Range<usize>]) {
+        if is_left_out(tag) {
+            self.copy_to(tag.start);
+            self.copied = tag.end;
+            return;
+        }
+        if tag.is("svg") && !tag.is_end && self.drawing.is_none() {
+            self.copy_to(tag.start);
+            self.drawing = Some(self.text.len());
+        } else if tag.is("svg") && tag.is_end {
+            if let Some(drawing) = self.drawing.take() {
+                self.text.truncate(drawing);
+                self.copied = tag.end;
+            }
+        } else if self.drawing.is_some() && !DRAWING_ELEMENTS.iter().any(|name| tag.is(name)) {
+            // Something else begins where the drawing was left open.
+            self.drawing = None;
+        }
+        for attribute in script_attributes {
+            self.copy_to(attribute.start);
+            self.copied = attribute.end;
+        }
+    }
+
+    fn copy_to(&mut self, end: usize) {
+        self.text.push_str(&self.html[self.copied..end]);
+        self.copied = end;
+    }
+
+    fn finish(mut self) -> String {
+        self.copy_to(self.html.len());
+        // A parser drops them from text, one by one and slowly.
+        if self.text.contains('\0') {
+            self.text.retain(|ch| ch != '\0');
+        }
+        self.text
+    }
+}
+
+/// What drawings consist of. One with other elements, or with another drawing in it, is left to the parser.
+const DRAWING_ELEMENTS: &[&str] = &[
+    "path",
+    "g",
+    "use",
+    "circle",
+    "rect",
+    "polygon",
+    "polyline",
+    "line",
+    "ellipse",
+    "defs",
+    "symbol",
+    "title",
+    "desc",
+    "stop",
+    "linearGradient",
+    "radialGradient",
+    "clipPath",
+    "mask",
+    "text",
+    "tspan",
+];
 
 /// One tag of a page, with its content if that is not markup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,11 +213,13 @@ impl Tag<'_> {
 pub(super) struct Tags<'a> {
     html: &'a str,
     at: usize,
+    /// Where in the page the attributes of the last tag are that only scripts look at.
+    script_attributes: Vec<Range<usize>>,
 }
 
 impl<'a> Tags<'a> {
     pub(super) fn new(html: &'a str) -> Self {
-        Self { html, at: 0 }
+        Self { html, at: 0, script_attributes: Vec::new() }
     }
 
     fn after(&self, from: usize, mark: &str) -> usize {
@@ -174,6 +262,7 @@ impl<'a> Iterator for Tags<'a> {
 
     fn next(&mut self) -> Option<Tag<'a>> {
         let bytes = self.html.as_bytes();
+        self.script_attributes.clear();
         loop {
             let start = self.at + self.html[self.at..].find('<')?;
             let is_end = bytes.get(start + 1) == Some(&b'/');
@@ -210,7 +299,8 @@ impl<'a> Iterator for Tags<'a> {
                 .take_while(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'>'))
                 .count();
             let name = &self.html[name_start..name_start + name_bytes];
-            let (attributes, mut end) = skip_attributes(bytes, name_start + name_bytes);
+            let (attributes, mut end) =
+                skip_attributes(bytes, name_start + name_bytes, &mut self.script_attributes);
             let mut raw_text = "";
             if !is_end && RAW_TEXT_ELEMENTS.iter().any(|raw| name.eq_ignore_ascii_case(raw)) {
                 let raw_text_end = self.raw_text_end(end, name);
@@ -224,58 +314,69 @@ impl<'a> Iterator for Tags<'a> {
 }
 
 const RAW_TEXT_ELEMENTS: &[&str] =
-    &["script", "style", "title", "textarea", "noscript", "iframe", "noembed", "noframes", "xmp"];
+    &["script", "style", "title", "textarea", "iframe", "noembed", "noframes", "xmp"];
 
 fn starts_with_name(text: &[u8], name: &str) -> bool {
     text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
         && text.get(name.len()).is_none_or(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'))
 }
 
-/// Goes from the end of a tag's name to after its `>`; gives the number of attributes and the place.
-fn skip_attributes(bytes: &[u8], from: usize) -> (usize, usize) {
+/// Goes from the end of a tag's name to after its `>`; gives the number of attributes and the place, and adds
+/// the attributes for scripts.
+fn skip_attributes(bytes: &[u8], from: usize, script_attributes: &mut Vec<Range<usize>>) -> (usize, usize) {
     let (mut at, mut attributes) = (from, 0);
-    let mut is_in_name = false;
+    let mut name_start = None;
     while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'>' => return (attributes, at + 1),
-            b'=' if is_in_name => {
-                is_in_name = false;
-                at += 1;
-                while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
-                    at += 1;
+        match (byte, name_start) {
+            (b'>', _) => return (attributes, at + 1),
+            (b'=', Some(start)) => {
+                let name = bytes[start..at].trim_ascii_end();
+                at = value_end(bytes, at + 1);
+                if is_for_scripts(name) {
+                    script_attributes.push(start..at);
                 }
-                match bytes.get(at) {
-                    Some(quote @ (b'"' | b'\'')) => {
-                        let value = &bytes[at + 1..];
-                        let value_bytes = value.iter().position(|byte| byte == quote).unwrap_or(value.len());
-                        at = (at + value_bytes + 2).min(bytes.len());
-                    }
-                    _ => {
-                        while bytes.get(at).is_some_and(|byte| !byte.is_ascii_whitespace() && *byte != b'>') {
-                            at += 1;
-                        }
-                    }
-                }
+                name_start = None;
                 continue;
             }
-            b'/' => is_in_name = false,
+            (b'/', _) => name_start = None,
             _ if byte.is_ascii_whitespace() => {
                 // `name = value` is one attribute.
                 let rest = bytes[at..].trim_ascii_start();
-                if !(is_in_name && rest.first() == Some(&b'=')) {
-                    is_in_name = false;
+                if rest.first() != Some(&b'=') {
+                    name_start = None;
                 }
                 at = bytes.len() - rest.len();
                 continue;
             }
-            _ => {
-                attributes += usize::from(!is_in_name);
-                is_in_name = true;
+            (_, None) => {
+                attributes += 1;
+                name_start = Some(at);
             }
+            (_, Some(_)) => {}
         }
         at += 1;
     }
     (attributes, bytes.len())
+}
+
+/// Where an attribute's value ends, quotes included, that begins at `from` or after white space there.
+fn value_end(bytes: &[u8], from: usize) -> usize {
+    let value = bytes[from..].trim_ascii_start();
+    let start = bytes.len() - value.len();
+    let value_bytes = match value.first() {
+        Some(quote @ (b'"' | b'\'')) => {
+            value[1..].iter().position(|byte| byte == quote).map_or(value.len(), |end| end + 2)
+        }
+        _ => value.iter().position(|byte| byte.is_ascii_whitespace() || *byte == b'>').unwrap_or(value.len()),
+    };
+    start + value_bytes
+}
+
+/// Whether only scripts look at an attribute of this name. Images may have their address in one (`data-src`).
+fn is_for_scripts(name: &[u8]) -> bool {
+    let starts_with =
+        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    (starts_with(b"data-") && !starts_with(b"data-src")) || starts_with(b"on")
 }
 
 #[cfg(test)]
@@ -318,6 +419,14 @@ mod tests {
             ("a<title><!-- b --></title>", "a<title><!-- b --></title>"),
             ("a<script>b", "a"),
             ("<p title='<!-- a -->'>b", "<p title='<!-- a -->'>b"),
+            ("a<svg x=1><path d=z /><title>t</title></svg>b", "ab"),
+            ("a<svg><path><p>b</p></svg>c", "a<svg><path><p>b</p></svg>c"),
+            ("a<svg><svg></svg></svg>b", "a<svg><svg></svg></svg>b"),
+            ("a<svg>b", "a<svg>b"),
+            ("<p data-x='1' class=c ONCLICK=f()>a", "<p  class=c >a"),
+            ("<img data-src=a data-x = \"b\"data-y=c/>", "<img data-src=a >"),
+            ("<a data-x href=b>", "<a data-x href=b>"),
+            ("a\0b", "ab"),
         ];
         for (html, slim) in cases {
             assert_eq!(Shape::survey(html).1, slim, "{html}");
@@ -332,9 +441,16 @@ mod tests {
     fn shapes_of_good_and_bad_pages() {
         let row = "<tr><td><a href='x'><b>cell</b></a><p>text<br><img src=x><li>item";
         assert!(shape(&format!("<table>{}</table>", row.repeat(10_000))).is_safe());
-        for bad in ["<div>", "<b>", "<font size=1><p>", "<custom-element>", "<ul><li>"] {
+        for bad in ["<div>", "<b>", "<font size=1><p>", "<custom-element>", "<ul><li>", "<noscript><i>"] {
             assert!(!shape(&bad.repeat(5_000)).is_safe(), "{bad}");
         }
+        for start in
+            ["<svg>", "<svg><foreignObject><p></p></foreignObject>", "<svg><title>", "<math><iframe>"]
+        {
+            assert!(!shape(&format!("{start}{}", "<td>".repeat(5_000))).is_safe(), "{start}");
+        }
+        let anchors = "<a name=x>anchor ".repeat(5_000);
+        assert!(shape(&anchors).is_safe());
         assert!(!shape(&format!("<p {}>", "a=1 ".repeat(1_000))).is_safe());
         assert_eq!(shape("<div><p><b>x</b></div>"), Shape { tags: 5, depth: 2, work: 5, attributes: 0 });
     }
