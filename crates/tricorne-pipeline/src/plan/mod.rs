@@ -332,8 +332,8 @@ pub struct Sink {
     pub compression_level: i32,
     /// Rows in one row group of Parquet; unused by JSONL. Default: 2,000, some 10 MB of page text.
     pub row_group_rows: u64,
-    /// Keep every page that becomes a row as a file below `pages/`, named after its content; the column `file` names it.
-    /// Default: no.
+    /// Keep every page that is received as a file below `pages/`, named after its content; the column `file` of its row
+    /// names it. Default: no.
     pub keep_pages: bool,
 }
 
