@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::prim::atomic::{AtomicBool, Ordering};
 use crate::prim::{Mutex, lock};
-use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, update};
+use crate::wait::{
+    self, Deferred, Operation, Primitive, Renewable, Ticket, Wait, WaitList, WaitStats, named_wait, update,
+};
 
 /// Tells any number of waiters that something has happened, and remembers it until it is cleared.
 ///
@@ -34,27 +36,27 @@ use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, 
 pub struct Event {
     /// Written only under the lock; read without it where that is enough.
     set: AtomicBool,
-    waiters: Mutex<WaitList<()>>,
+    waiters: Renewable<WaitList<()>>,
 }
 
 impl Event {
     /// An event that is not set.
     pub fn new() -> Self {
-        Self { set: AtomicBool::new(false), waiters: Mutex::new(WaitList::new()) }
+        Self { set: AtomicBool::new(false), waiters: Renewable::new(WaitList::new()) }
     }
 
     /// Sets it and releases all who wait, even if it is cleared again before they get to run.
     pub fn set(&self) {
-        update(&self.waiters, |waiters, deferred| {
+        update(self.waiters.get(), |waiters, deferred| {
             // Release: pairs with the load in `is_set`.
             self.set.store(true, Ordering::Release);
-            while waiters.grant_front(deferred).is_some() {}
+            while waiters.grant_front((), deferred).is_some() {}
         });
     }
 
     /// Makes later waits wait again.
     pub fn clear(&self) {
-        let _waiters = lock(&self.waiters);
+        let _waiters = lock(self.waiters.get());
         self.set.store(false, Ordering::Release);
     }
 
@@ -67,7 +69,7 @@ impl Event {
     /// Waits until it is set.
     pub fn wait(&self) {
         if !self.is_set() {
-            wait::block(self, WaitSet { event: self });
+            wait::block(self, UntilSet { event: self });
         }
     }
 
@@ -82,14 +84,23 @@ impl Event {
     }
 
     /// Waits until it is set, from async code.
-    pub async fn wait_async(&self) {
-        if !self.is_set() {
-            Wait::new(self, WaitSet { event: self }).await;
-        }
+    pub fn wait_async(&self) -> EventWait<'_> {
+        EventWait(Wait::new(self, UntilSet { event: self }))
+    }
+
+    /// How much has been waited for it.
+    pub fn stats(&self) -> WaitStats {
+        lock(self.waiters.get()).stats(Instant::now())
+    }
+
+    /// Forgets all who wait, in the child of a forked process; whether it is set stays as it was. See
+    /// [`RawLock::reinit_after_fork`](crate::raw::RawLock::reinit_after_fork).
+    pub fn reinit_after_fork(&self) {
+        self.waiters.renew(WaitList::new());
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        wait::block_until(self, WaitSet { event: self }, deadline).is_ok()
+        wait::block_until(self, UntilSet { event: self }, deadline).is_ok()
     }
 }
 
@@ -109,17 +120,27 @@ impl Primitive for Event {
     type State = WaitList<()>;
 
     fn state(&self) -> &Mutex<WaitList<()>> {
-        &self.waiters
+        self.waiters.get()
     }
 }
 
-struct WaitSet<'a> {
+pub(crate) struct UntilSet<'a> {
     event: &'a Event,
 }
 
-impl Operation for WaitSet<'_> {
+named_wait! {
+    /// The future of [`Event::wait_async`]: ready once the event was set.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it has no effect on the others.
+    EventWait<'a>, Event, UntilSet<'a>, ()
+}
+
+impl Operation for UntilSet<'_> {
     type State = WaitList<()>;
     type Request = ();
+    type Grant = ();
     type Output = ();
 
     fn list(waiters: &mut WaitList<()>) -> &mut WaitList<()> {
@@ -133,11 +154,11 @@ impl Operation for WaitSet<'_> {
     fn request(&mut self) {}
 
     fn resume(&mut self, waiters: &mut WaitList<()>, ticket: Ticket, _: &mut Deferred) -> Option<()> {
-        waiters.take_granted(ticket).then_some(())
+        waiters.take_granted(ticket)
     }
 
     fn abandon(&mut self, waiters: &mut WaitList<()>, ticket: Ticket, deferred: &mut Deferred) {
-        if !waiters.take_granted(ticket) {
+        if waiters.take_granted(ticket).is_none() {
             waiters.leave(ticket, deferred);
         }
     }

@@ -53,7 +53,10 @@
 #![forbid(unsafe_code)]
 
 pub mod prim;
+pub mod raw;
 
+mod barrier;
+mod block;
 mod cancel;
 mod error;
 mod event;
@@ -61,8 +64,12 @@ mod queue;
 mod semaphore;
 mod wait;
 
+pub use barrier::{Arrival, Arrive, Barrier, BarrierError, BrokenBarrier, Crossing, Leader};
+pub use block::{block_deadline, block_on};
 pub use cancel::{CancelGuard, CancelToken};
 pub use error::{Closed, PutError, TryAcquireError, TryGetError, WaitError};
-pub use event::Event;
-pub use queue::{Queue, QueueStats};
-pub use semaphore::{OwnedPermit, Permit, Semaphore, SemaphoreStats};
+pub use event::{Event, EventWait};
+pub use queue::{Get, GetBatch, Put, Queue, QueueStats};
+pub use raw::Owner;
+pub use semaphore::{OwnedPermit, Permit, Semaphore};
+pub use wait::WaitStats;

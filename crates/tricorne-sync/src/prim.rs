@@ -31,8 +31,27 @@ pub use shuttle::{
     thread,
 };
 
+use std::cell::Cell;
 use std::sync::PoisonError;
 use std::time::Instant;
+
+/// A number that belongs to the thread that calls, 0 at first.
+#[inline]
+pub(crate) fn thread_slot<R>(with: impl FnOnce(&Cell<u64>) -> R) -> R {
+    #[cfg(not(any(tricorne_loom, tricorne_shuttle)))]
+    std::thread_local! {
+        static SLOT: Cell<u64> = const { Cell::new(0) };
+    }
+    #[cfg(tricorne_loom)]
+    loom::thread_local! {
+        static SLOT: Cell<u64> = Cell::new(0);
+    }
+    #[cfg(all(tricorne_shuttle, not(tricorne_loom)))]
+    shuttle::thread_local! {
+        static SLOT: Cell<u64> = Cell::new(0);
+    }
+    SLOT.with(with)
+}
 
 /// Locks `mutex`, whether or not a thread panicked while it held it.
 ///
@@ -40,6 +59,16 @@ use std::time::Instant;
 /// nothing worth failing for.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks a few times, for well under a microsecond, whether `ready` says yes: what is held for a moment need not be slept
+/// for. Never under a model checker, where nothing goes on meanwhile.
+pub(crate) fn spins(mut ready: impl FnMut() -> bool) -> bool {
+    let turns = if cfg!(any(tricorne_loom, tricorne_shuttle)) { 0 } else { 40 };
+    (0..turns).any(|_| {
+        std::hint::spin_loop();
+        ready()
+    })
 }
 
 /// A place for one thread to sleep until it is told to go on.

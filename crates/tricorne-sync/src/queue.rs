@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Closed, PutError, TryGetError, WaitError};
 use crate::prim::{Mutex, lock};
-use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, update};
+use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, named_wait, update};
 
 /// Hands items from any number of producers to any number of consumers, and makes producers wait when it is full.
 ///
@@ -77,7 +77,7 @@ pub(crate) struct State<T> {
     high_water_weight: u64,
 }
 
-struct Item<T> {
+pub(crate) struct Item<T> {
     value: T,
     weight: u64,
 }
@@ -118,12 +118,12 @@ impl<T> State<T> {
     /// items to consumers, and tells consumers when nothing will come any more.
     fn settle(&mut self, deferred: &mut Deferred) {
         while !self.closed && self.producers.front().is_some_and(|item| self.has_room(item.weight)) {
-            if let Some(item) = self.producers.grant_front(deferred) {
+            if let Some(item) = self.producers.grant_front((), deferred) {
                 self.push(item);
             }
         }
         while self.unclaimed() > 0 && !self.consumers.is_empty() {
-            self.consumers.grant_front(deferred);
+            self.consumers.grant_front((), deferred);
         }
         if self.is_finished() {
             self.consumers.wake_all(deferred);
@@ -207,7 +207,7 @@ impl<T> Queue<T> {
     ///
     /// [`Closed`] with the item if the queue is closed, before or during the wait.
     pub fn put_weighted(&self, item: T, weight: u64) -> Result<(), Closed<T>> {
-        wait::block(self, Put::new(item, weight))
+        wait::block(self, PutOne::new(item, weight))
     }
 
     /// Puts an item that weighs nothing if there is room now and nobody waits before us.
@@ -225,7 +225,7 @@ impl<T> Queue<T> {
     ///
     /// [`PutError`] with the item: full, or closed.
     pub fn try_put_weighted(&self, item: T, weight: u64) -> Result<(), PutError<T>> {
-        Put::outcome(wait::try_now(self, Put::new(item, weight)))
+        PutOne::outcome(wait::try_now(self, PutOne::new(item, weight)))
     }
 
     /// [`put`](Self::put), waiting for at most `timeout`.
@@ -243,7 +243,7 @@ impl<T> Queue<T> {
     ///
     /// [`PutError`] with the item: still full after `timeout`, or closed.
     pub fn put_weighted_timeout(&self, item: T, weight: u64, timeout: Duration) -> Result<(), PutError<T>> {
-        Put::outcome(wait::block_until(self, Put::new(item, weight), wait::deadline_after(timeout)))
+        PutOne::outcome(wait::block_until(self, PutOne::new(item, weight), wait::deadline_after(timeout)))
     }
 
     /// [`put`](Self::put), waiting until `deadline` at most.
@@ -261,7 +261,7 @@ impl<T> Queue<T> {
     ///
     /// [`PutError`] with the item: still full at the deadline, or closed.
     pub fn put_weighted_deadline(&self, item: T, weight: u64, deadline: Instant) -> Result<(), PutError<T>> {
-        Put::outcome(wait::block_until(self, Put::new(item, weight), Some(deadline)))
+        PutOne::outcome(wait::block_until(self, PutOne::new(item, weight), Some(deadline)))
     }
 
     /// [`put`](Self::put) from async code. Its place in line is taken at the first poll.
@@ -269,8 +269,8 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`] with the item if the queue is closed, before or during the wait.
-    pub async fn put_async(&self, item: T) -> Result<(), Closed<T>> {
-        self.put_weighted_async(item, 0).await
+    pub fn put_async(&self, item: T) -> Put<'_, T> {
+        self.put_weighted_async(item, 0)
     }
 
     /// [`put_weighted`](Self::put_weighted) from async code. Its place in line is taken at the first poll.
@@ -278,8 +278,8 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`] with the item if the queue is closed, before or during the wait.
-    pub async fn put_weighted_async(&self, item: T, weight: u64) -> Result<(), Closed<T>> {
-        Wait::new(self, Put::new(item, weight)).await
+    pub fn put_weighted_async(&self, item: T, weight: u64) -> Put<'_, T> {
+        Put(Wait::new(self, PutOne::new(item, weight)))
     }
 
     /// Takes the oldest item, waiting for one.
@@ -288,7 +288,7 @@ impl<T> Queue<T> {
     ///
     /// [`Closed`] if the queue is closed and everything in it was taken.
     pub fn get(&self) -> Result<T, Closed> {
-        wait::block(self, Get::one())
+        wait::block(self, Take::one())
     }
 
     /// Takes the oldest item that is not promised to somebody who came before.
@@ -297,7 +297,7 @@ impl<T> Queue<T> {
     ///
     /// [`TryGetError::Empty`] if there is none, [`TryGetError::Closed`] if there will be none any more.
     pub fn try_get(&self) -> Result<T, TryGetError> {
-        match wait::try_now(self, Get::one()) {
+        match wait::try_now(self, Take::one()) {
             Ok(Ok(item)) => Ok(item),
             Ok(Err(Closed(()))) => Err(TryGetError::Closed),
             Err(_) => Err(TryGetError::Empty),
@@ -327,8 +327,8 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`] if the queue is closed and everything in it was taken.
-    pub async fn get_async(&self) -> Result<T, Closed> {
-        Wait::new(self, Get::one()).await
+    pub fn get_async(&self) -> Get<'_, T> {
+        Get(Wait::new(self, Take::one()))
     }
 
     /// Waits for one item, then takes what is there: at least one item, at most `max`.
@@ -339,7 +339,7 @@ impl<T> Queue<T> {
     ///
     /// [`Closed`] if the queue is closed and everything in it was taken.
     pub fn get_batch(&self, max: usize) -> Result<Vec<T>, Closed> {
-        wait::block(self, Get::batch(max))
+        wait::block(self, Take::batch(max))
     }
 
     /// [`get_batch`](Self::get_batch) from async code. Its place in line is taken at the first poll.
@@ -347,8 +347,8 @@ impl<T> Queue<T> {
     /// # Errors
     ///
     /// [`Closed`] if the queue is closed and everything in it was taken.
-    pub async fn get_batch_async(&self, max: usize) -> Result<Vec<T>, Closed> {
-        Wait::new(self, Get::batch(max)).await
+    pub fn get_batch_async(&self, max: usize) -> GetBatch<'_, T> {
+        GetBatch(Wait::new(self, Take::batch(max)))
     }
 
     /// Ends the putting. Items in the queue are still handed out, then consumers get [`Closed`].
@@ -412,15 +412,15 @@ impl<T> Queue<T> {
             weight: state.weight,
             puts: state.puts,
             gets: state.gets,
-            put_wait: state.producers.waited(now),
-            get_wait: state.consumers.waited(now),
+            put_wait: state.producers.stats(now).wait,
+            get_wait: state.consumers.stats(now).wait,
             high_water_items: state.high_water_items,
             high_water_weight: state.high_water_weight,
         }
     }
 
     fn get_until(&self, deadline: Option<Instant>) -> Result<T, WaitError> {
-        match wait::block_until(self, Get::one(), deadline) {
+        match wait::block_until(self, Take::one(), deadline) {
             Ok(outcome) => Ok(outcome?),
             Err(_) => Err(WaitError::TimedOut),
         }
@@ -449,11 +449,11 @@ impl<T> Primitive for Queue<T> {
 }
 
 /// Puts one item. Empty while the item is in line or once it is in the queue.
-struct Put<T> {
+pub(crate) struct PutOne<T> {
     item: Option<Item<T>>,
 }
 
-impl<T> Put<T> {
+impl<T> PutOne<T> {
     fn new(value: T, weight: u64) -> Self {
         Self { item: Some(Item { value, weight }) }
     }
@@ -471,9 +471,53 @@ impl<T> Put<T> {
     }
 }
 
-impl<T> Operation for Put<T> {
+named_wait! {
+    /// The future of [`Queue::put_async`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it drops the item, unless that is in the queue already. [`give_up`](Put::give_up) gives
+    /// it back.
+    Put<'a, T>, Queue<T>, PutOne<T>, Result<(), Closed<T>>
+}
+
+named_wait! {
+    /// The future of [`Queue::get_async`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready, it takes nothing: what it was promised stays in the queue for the next.
+    Get<'a, T>, Queue<T>, Take<T, T>, Result<T, Closed>
+}
+
+named_wait! {
+    /// The future of [`Queue::get_batch_async`].
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`Get`].
+    GetBatch<'a, T>, Queue<T>, Take<T, Vec<T>>, Result<Vec<T>, Closed>
+}
+
+impl<T> Put<'_, T> {
+    /// Leaves the line, after a last look.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError`] with the item: still full, or closed.
+    ///
+    /// # Panics
+    ///
+    /// If it was ready before.
+    pub fn give_up(self) -> Result<(), PutError<T>> {
+        PutOne::outcome(self.0.give_up())
+    }
+}
+
+impl<T> Operation for PutOne<T> {
     type State = State<T>;
     type Request = Item<T>;
+    type Grant = ();
     type Output = Result<(), Closed<T>>;
 
     fn list(state: &mut State<T>) -> &mut WaitList<Item<T>> {
@@ -504,7 +548,7 @@ impl<T> Operation for Put<T> {
         ticket: Ticket,
         deferred: &mut Deferred,
     ) -> Option<Self::Output> {
-        if state.producers.take_granted(ticket) {
+        if state.producers.take_granted(ticket).is_some() {
             Some(Ok(()))
         } else if state.closed {
             state.producers.leave(ticket, deferred).map(|item| Err(Closed(item.value)))
@@ -514,7 +558,7 @@ impl<T> Operation for Put<T> {
     }
 
     fn abandon(&mut self, state: &mut State<T>, ticket: Ticket, deferred: &mut Deferred) {
-        if !state.producers.take_granted(ticket) {
+        if state.producers.take_granted(ticket).is_none() {
             self.item = state.producers.leave(ticket, deferred);
             // It may have been first with a heavy item, before a lighter one that fits.
             state.settle(deferred);
@@ -523,19 +567,19 @@ impl<T> Operation for Put<T> {
 }
 
 /// Takes one item or several, as an `R`.
-struct Get<T, R> {
+pub(crate) struct Take<T, R> {
     max: usize,
     /// Takes at most so many from a queue with at least one unclaimed item.
     take: fn(&mut State<T>, usize) -> Option<R>,
 }
 
-impl<T> Get<T, T> {
+impl<T> Take<T, T> {
     fn one() -> Self {
         Self { max: 1, take: |state, _| state.pop() }
     }
 }
 
-impl<T> Get<T, Vec<T>> {
+impl<T> Take<T, Vec<T>> {
     fn batch(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -547,9 +591,10 @@ impl<T> Get<T, Vec<T>> {
     }
 }
 
-impl<T, R> Operation for Get<T, R> {
+impl<T, R> Operation for Take<T, R> {
     type State = State<T>;
     type Request = ();
+    type Grant = ();
     type Output = Result<R, Closed>;
 
     fn list(state: &mut State<T>) -> &mut WaitList<()> {
@@ -576,7 +621,7 @@ impl<T, R> Operation for Get<T, R> {
         ticket: Ticket,
         deferred: &mut Deferred,
     ) -> Option<Self::Output> {
-        if state.consumers.take_granted(ticket) {
+        if state.consumers.take_granted(ticket).is_some() {
             // The claim is ours to use: there is an item, or `close_now` took it.
             self.attempt(state, deferred)
         } else if state.is_finished() {
@@ -588,7 +633,7 @@ impl<T, R> Operation for Get<T, R> {
     }
 
     fn abandon(&mut self, state: &mut State<T>, ticket: Ticket, deferred: &mut Deferred) {
-        if state.consumers.take_granted(ticket) {
+        if state.consumers.take_granted(ticket).is_some() {
             state.settle(deferred);
         } else {
             state.consumers.leave(ticket, deferred);

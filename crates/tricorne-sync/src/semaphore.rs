@@ -5,8 +5,9 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::error::{Closed, TryAcquireError, WaitError};
-use crate::prim::{Arc, Mutex, lock};
-use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, update};
+use crate::prim::Arc;
+use crate::raw::RawSemaphore;
+use crate::wait::{WaitStats, deadline_after};
 
 /// Limits how much goes on at once: whoever holds permits may work, the others wait in line.
 ///
@@ -39,59 +40,12 @@ use crate::wait::{self, Deferred, Operation, Primitive, Ticket, Wait, WaitList, 
 /// # Ok::<(), tricorne_sync::Closed>(())
 /// ```
 pub struct Semaphore {
-    state: Mutex<State>,
-}
-
-pub(crate) struct State {
-    /// Below zero when the limit was reduced by more than was free.
-    available: isize,
-    closed: bool,
-    acquires: u64,
-    waiters: WaitList<usize>,
-}
-
-impl State {
-    fn fits(&self, count: usize) -> bool {
-        // `count` may exceed `isize` in a request that can never be met; it then waits for ever.
-        isize::try_from(count).is_ok_and(|count| count <= self.available)
-    }
-
-    fn take(&mut self, count: usize) {
-        self.available -= count.cast_signed();
-        self.acquires += 1;
-    }
-
-    fn give_back(&mut self, count: usize, deferred: &mut Deferred) {
-        self.available += count.cast_signed();
-        self.serve(deferred);
-    }
-
-    /// Hands free permits to the first in line for as long as they suffice.
-    fn serve(&mut self, deferred: &mut Deferred) {
-        while !self.closed && self.waiters.front().is_some_and(|&count| self.fits(count)) {
-            if let Some(count) = self.waiters.grant_front(deferred) {
-                self.take(count);
-            }
-        }
-    }
-}
-
-/// What a [`Semaphore`] has done so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SemaphoreStats {
-    /// Permits that are free now.
-    pub available: usize,
-    /// Acquisitions that wait in line now.
-    pub waiting: usize,
-    /// Acquisitions that were served.
-    pub acquires: u64,
-    /// Total time that acquisitions have spent waiting, those that wait now included.
-    pub wait: Duration,
+    raw: RawSemaphore,
 }
 
 impl Semaphore {
     /// The most permits that a semaphore can have.
-    pub const MAX_PERMITS: usize = usize::MAX >> 3;
+    pub const MAX_PERMITS: usize = RawSemaphore::MAX_PERMITS;
 
     /// A semaphore with `permits` free permits.
     ///
@@ -99,15 +53,7 @@ impl Semaphore {
     ///
     /// If `permits` is more than [`Self::MAX_PERMITS`].
     pub fn new(permits: usize) -> Self {
-        assert!(permits <= Self::MAX_PERMITS, "more permits than a semaphore can count: `{permits}`");
-        Self {
-            state: Mutex::new(State {
-                available: permits.cast_signed(),
-                closed: false,
-                acquires: 0,
-                waiters: WaitList::new(),
-            }),
-        }
+        Self { raw: RawSemaphore::new(permits) }
     }
 
     /// Takes `count` permits, waiting for them if need be. More than the semaphore ever has waits until some are
@@ -117,7 +63,7 @@ impl Semaphore {
     ///
     /// [`Closed`] if the semaphore is closed, before or during the wait.
     pub fn acquire(&self, count: usize) -> Result<Permit<'_>, Closed> {
-        wait::block(self, Acquire { count }).map(|()| self.permit(count))
+        self.raw.acquire(count).map(|()| self.permit(count))
     }
 
     /// Takes `count` permits if they are free and nobody waits before us.
@@ -126,7 +72,7 @@ impl Semaphore {
     ///
     /// [`TryAcquireError`] says which of the two it was: too few permits, or closed.
     pub fn try_acquire(&self, count: usize) -> Result<Permit<'_>, TryAcquireError> {
-        self.try_take(count).map(|()| self.permit(count))
+        self.raw.try_acquire(count).map(|()| self.permit(count))
     }
 
     /// [`acquire`](Self::acquire), for at most `timeout`.
@@ -135,7 +81,7 @@ impl Semaphore {
     ///
     /// [`WaitError::TimedOut`] after `timeout`, [`WaitError::Closed`] if the semaphore is closed.
     pub fn acquire_timeout(&self, count: usize, timeout: Duration) -> Result<Permit<'_>, WaitError> {
-        self.take_until(count, wait::deadline_after(timeout)).map(|()| self.permit(count))
+        self.raw.acquire_deadline(count, deadline_after(timeout)).map(|()| self.permit(count))
     }
 
     /// [`acquire`](Self::acquire), until `deadline` at most.
@@ -144,7 +90,7 @@ impl Semaphore {
     ///
     /// [`WaitError::TimedOut`] at the deadline, [`WaitError::Closed`] if the semaphore is closed.
     pub fn acquire_deadline(&self, count: usize, deadline: Instant) -> Result<Permit<'_>, WaitError> {
-        self.take_until(count, Some(deadline)).map(|()| self.permit(count))
+        self.raw.acquire_deadline(count, Some(deadline)).map(|()| self.permit(count))
     }
 
     /// [`acquire`](Self::acquire) from async code. Its place in line is taken at the first poll.
@@ -153,7 +99,7 @@ impl Semaphore {
     ///
     /// [`Closed`] if the semaphore is closed, before or during the wait.
     pub async fn acquire_async(&self, count: usize) -> Result<Permit<'_>, Closed> {
-        Wait::new(self, Acquire { count }).await?;
+        self.raw.acquire_async(count).await?;
         Ok(self.permit(count))
     }
 
@@ -163,7 +109,7 @@ impl Semaphore {
     ///
     /// [`Closed`] if the semaphore is closed, before or during the wait.
     pub fn acquire_owned(self: &Arc<Self>, count: usize) -> Result<OwnedPermit, Closed> {
-        wait::block(&**self, Acquire { count }).map(|()| self.owned_permit(count))
+        self.raw.acquire(count).map(|()| self.owned_permit(count))
     }
 
     /// [`try_acquire`](Self::try_acquire) with a permit that can go to another thread or task.
@@ -172,7 +118,7 @@ impl Semaphore {
     ///
     /// [`TryAcquireError`], as for `try_acquire`.
     pub fn try_acquire_owned(self: &Arc<Self>, count: usize) -> Result<OwnedPermit, TryAcquireError> {
-        self.try_take(count).map(|()| self.owned_permit(count))
+        self.raw.try_acquire(count).map(|()| self.owned_permit(count))
     }
 
     /// [`acquire_timeout`](Self::acquire_timeout) with a permit that can go to another thread or task.
@@ -185,7 +131,7 @@ impl Semaphore {
         count: usize,
         timeout: Duration,
     ) -> Result<OwnedPermit, WaitError> {
-        self.take_until(count, wait::deadline_after(timeout)).map(|()| self.owned_permit(count))
+        self.raw.acquire_deadline(count, deadline_after(timeout)).map(|()| self.owned_permit(count))
     }
 
     /// [`acquire_deadline`](Self::acquire_deadline) with a permit that can go to another thread or task.
@@ -198,7 +144,7 @@ impl Semaphore {
         count: usize,
         deadline: Instant,
     ) -> Result<OwnedPermit, WaitError> {
-        self.take_until(count, Some(deadline)).map(|()| self.owned_permit(count))
+        self.raw.acquire_deadline(count, Some(deadline)).map(|()| self.owned_permit(count))
     }
 
     /// [`acquire_async`](Self::acquire_async) with a permit, and a future, that can go to another thread or task.
@@ -212,14 +158,14 @@ impl Semaphore {
     ) -> impl Future<Output = Result<OwnedPermit, Closed>> + Send + use<> {
         let semaphore = Arc::clone(self);
         async move {
-            Wait::new(&*semaphore, Acquire { count }).await?;
+            semaphore.raw.acquire_async(count).await?;
             Ok(OwnedPermit { semaphore, count })
         }
     }
 
     /// Permits that are free now; zero while the semaphore is in debt.
     pub fn available(&self) -> usize {
-        lock(&self.state).available.max(0).cast_unsigned()
+        self.raw.available()
     }
 
     /// Raises the limit by `count` permits, which are free at once.
@@ -228,14 +174,7 @@ impl Semaphore {
     ///
     /// If more than [`Self::MAX_PERMITS`] would be free.
     pub fn add_permits(&self, count: usize) {
-        update(&self.state, |state, deferred| {
-            let room = Self::MAX_PERMITS.cast_signed() - state.available;
-            assert!(
-                isize::try_from(count).is_ok_and(|count| count <= room),
-                "more permits than a semaphore can count: `{count}` added"
-            );
-            state.give_back(count, deferred);
-        });
+        self.raw.release(count);
     }
 
     /// Lowers the limit by `count` permits, without waiting for them.
@@ -247,52 +186,22 @@ impl Semaphore {
     ///
     /// If the debt would be more than [`Self::MAX_PERMITS`].
     pub fn reduce_permits(&self, count: usize) {
-        let mut state = lock(&self.state);
-        let room = state.available + Self::MAX_PERMITS.cast_signed();
-        assert!(
-            isize::try_from(count).is_ok_and(|count| count <= room),
-            "a greater debt than a semaphore can count: `{count}` permits removed"
-        );
-        state.available -= count.cast_signed();
+        self.raw.reduce(count);
     }
 
     /// Ends it: whoever waits, and whoever comes later, gets [`Closed`]. Permits in use stay valid.
     pub fn close(&self) {
-        update(&self.state, |state, deferred| {
-            state.closed = true;
-            state.waiters.wake_all(deferred);
-        });
+        self.raw.close();
     }
 
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
-        lock(&self.state).closed
+        self.raw.is_closed()
     }
 
-    /// The figures at this moment.
-    pub fn stats(&self) -> SemaphoreStats {
-        let state = lock(&self.state);
-        SemaphoreStats {
-            available: state.available.max(0).cast_unsigned(),
-            waiting: state.waiters.len(),
-            acquires: state.acquires,
-            wait: state.waiters.waited(Instant::now()),
-        }
-    }
-
-    fn try_take(&self, count: usize) -> Result<(), TryAcquireError> {
-        match wait::try_now(self, Acquire { count }) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Closed(()))) => Err(TryAcquireError::Closed),
-            Err(_) => Err(TryAcquireError::NoPermits),
-        }
-    }
-
-    fn take_until(&self, count: usize, deadline: Option<Instant>) -> Result<(), WaitError> {
-        match wait::block_until(self, Acquire { count }, deadline) {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(WaitError::TimedOut),
-        }
+    /// How much has been waited for permits.
+    pub fn stats(&self) -> WaitStats {
+        self.raw.stats()
     }
 
     fn permit(&self, count: usize) -> Permit<'_> {
@@ -302,79 +211,14 @@ impl Semaphore {
     fn owned_permit(self: &Arc<Self>, count: usize) -> OwnedPermit {
         OwnedPermit { semaphore: Arc::clone(self), count }
     }
-
-    fn release(&self, count: usize) {
-        update(&self.state, |state, deferred| state.give_back(count, deferred));
-    }
 }
 
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = lock(&self.state);
         f.debug_struct("Semaphore")
-            .field("available", &state.available)
-            .field("waiting", &state.waiters.len())
-            .field("closed", &state.closed)
+            .field("available", &self.available())
+            .field("closed", &self.is_closed())
             .finish()
-    }
-}
-
-impl Primitive for Semaphore {
-    type State = State;
-
-    fn state(&self) -> &Mutex<State> {
-        &self.state
-    }
-}
-
-/// Takes permits; the caller makes the guard.
-struct Acquire {
-    count: usize,
-}
-
-impl Operation for Acquire {
-    type State = State;
-    type Request = usize;
-    type Output = Result<(), Closed>;
-
-    fn list(state: &mut State) -> &mut WaitList<usize> {
-        &mut state.waiters
-    }
-
-    fn attempt(&mut self, state: &mut State, _: &mut Deferred) -> Option<Self::Output> {
-        if state.closed {
-            Some(Err(Closed(())))
-        } else if state.waiters.is_empty() && state.fits(self.count) {
-            state.take(self.count);
-            Some(Ok(()))
-        } else {
-            None
-        }
-    }
-
-    fn request(&mut self) -> usize {
-        self.count
-    }
-
-    fn resume(&mut self, state: &mut State, ticket: Ticket, deferred: &mut Deferred) -> Option<Self::Output> {
-        if state.waiters.take_granted(ticket) {
-            Some(Ok(()))
-        } else if state.closed {
-            state.waiters.leave(ticket, deferred);
-            Some(Err(Closed(())))
-        } else {
-            None
-        }
-    }
-
-    fn abandon(&mut self, state: &mut State, ticket: Ticket, deferred: &mut Deferred) {
-        if state.waiters.take_granted(ticket) {
-            state.give_back(self.count, deferred);
-        } else {
-            state.waiters.leave(ticket, deferred);
-            // It may have been first with a large request, before a smaller one that fits.
-            state.serve(deferred);
-        }
     }
 }
 
@@ -391,11 +235,16 @@ impl Permit<'_> {
     pub fn count(&self) -> usize {
         self.count
     }
+
+    /// Does not give the permits back, ever; [`Semaphore::add_permits`] can make up for them.
+    pub fn forget(mut self) {
+        self.count = 0;
+    }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.semaphore.release(self.count);
+        self.semaphore.raw.release(self.count);
     }
 }
 
@@ -412,10 +261,15 @@ impl OwnedPermit {
     pub fn count(&self) -> usize {
         self.count
     }
+
+    /// Does not give the permits back, ever; [`Semaphore::add_permits`] can make up for them.
+    pub fn forget(mut self) {
+        self.count = 0;
+    }
 }
 
 impl Drop for OwnedPermit {
     fn drop(&mut self) {
-        self.semaphore.release(self.count);
+        self.semaphore.raw.release(self.count);
     }
 }
