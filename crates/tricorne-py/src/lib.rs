@@ -4,9 +4,13 @@
 
 use pyo3::prelude::*;
 
+mod awaiting;
 mod command;
 mod error;
 mod pipeline;
+mod threading;
+mod timeout;
+mod wait;
 
 /// The module. It keeps no Python state that the interpreter's lock would have to guard.
 #[pymodule(gil_used = false)]
@@ -14,9 +18,15 @@ mod _native {
     use super::*;
 
     #[pymodule_export]
+    use super::awaiting::Awaiting;
+    #[pymodule_export]
     use super::command::main;
     #[pymodule_export]
     use super::pipeline::Pipeline;
+    #[pymodule_export]
+    use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
+    #[pymodule_export]
+    use super::wait::after_fork_in_child;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,360 @@
+//! Waiting on behalf of an asyncio task: a Rust future as a Python awaitable.
+//!
+//! The task sleeps on an asyncio future of its own loop. The waker sets that future by `loop.call_soon_threadsafe`, from whichever thread
+//! it is called, so nothing polls. A task that is cancelled drops the Rust future, which leaves the line or hands on what it was granted.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::gc::PyVisit;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyCFunction;
+
+/// What an operation gives to Python: its result, or what it raises.
+pub(crate) type Outcome = PyResult<Py<PyAny>>;
+
+/// An operation under way in asyncio: await it, once.
+///
+/// It stands in line from the moment it is first awaited. To be cancelled loses nothing: what was meant for it goes to the next.
+#[pyclass(frozen, module = "tricorne.threading")]
+pub(crate) struct Awaiting(Mutex<Phase>);
+
+enum Phase {
+    Ready(Box<Operation>),
+    /// A Python coroutine goes on with it.
+    Python(Py<PyAny>),
+    /// The operation is out, being polled; or it is over.
+    Out,
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What an operation gives once its time is over.
+type TimedOut = Box<dyn FnOnce(Python<'_>) -> Outcome + Send>;
+
+struct Operation {
+    work: Work<Outcome>,
+    limit: Option<(Instant, TimedOut)>,
+    /// What is still to be done if the work does not come to its own end.
+    cleanup: Option<Work<()>>,
+    /// How the operation ends after the cleanup.
+    ending: Option<TimedOut>,
+    /// What the task was given to sleep on; kept so that the waker outlives the sleep.
+    waker: Option<Arc<AsyncioWaker>>,
+    /// What `loop.call_later` gave for the deadline.
+    timer: Option<Py<PyAny>>,
+}
+
+impl Awaiting {
+    /// An awaitable that ends as `work` does, which is polled attached.
+    pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
+        let work = Box::pin(work);
+        let operation =
+            Operation { work, limit: None, cleanup: None, ending: None, waker: None, timer: None };
+        Self(Mutex::new(Phase::Ready(Box::new(operation))))
+    }
+
+    /// An awaitable that gives `None` at once.
+    pub(crate) fn over() -> Self {
+        Self::new(async { Python::attach(|py| Ok(py.None())) })
+    }
+
+    /// Once `deadline` has passed, the work is dropped and the awaitable ends as `timed_out` says.
+    pub(crate) fn until(
+        self,
+        deadline: Option<Instant>,
+        timed_out: impl FnOnce(Python<'_>) -> Outcome + Send + 'static,
+    ) -> Self {
+        self.with(|operation| {
+            operation.limit = deadline.map(|deadline| (deadline, Box::new(timed_out) as TimedOut));
+        })
+    }
+
+    /// If the work is dropped, by time or because the task was cancelled, `cleanup` is done before the awaitable ends.
+    pub(crate) fn cleanup(self, cleanup: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.with(|operation| operation.cleanup = Some(Box::pin(cleanup)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Operation)) -> Self {
+        if let Phase::Ready(operation) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            change(operation);
+        }
+        self
+    }
+
+    fn take(&self) -> Phase {
+        std::mem::replace(&mut *self.phase(), Phase::Out)
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with a coroutine that was taken out.
+    fn send_to(&self, py: Python<'_>, coroutine: Py<PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let sent = coroutine.call_method1(py, intern!(py, "send"), (value,));
+        if sent.is_ok() {
+            *self.phase() = Phase::Python(coroutine);
+        }
+        sent
+    }
+
+    /// Goes on with an operation that was taken out.
+    fn go_on(&self, py: Python<'_>, mut operation: Box<Operation>) -> PyResult<Py<PyAny>> {
+        match operation.step(py) {
+            Ok(Step::Sleep(future)) => {
+                *self.phase() = Phase::Ready(operation);
+                Ok(future)
+            }
+            Ok(Step::Over(outcome)) => {
+                operation.cancel_timer(py);
+                let value = outcome?;
+                match value.cast_bound::<GoOn>(py) {
+                    Ok(go_on) => {
+                        let coroutine = go_on.get().coroutine.clone_ref(py);
+                        self.send_to(py, coroutine, py.None().bind(py))
+                    }
+                    Err(_) => Err(PyStopIteration::new_err((value,))),
+                }
+            }
+            Err(error) => {
+                operation.cancel_timer(py);
+                Err(error)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Awaiting {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Goes on; raises `StopIteration` with the result at the end.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.take() {
+            Phase::Ready(operation) => self.go_on(py, operation),
+            Phase::Python(coroutine) => self.send_to(py, coroutine, py.None().bind(py)),
+            Phase::Out => {
+                Err(PyRuntimeError::new_err("cannot await this again: it is over, or awaited elsewhere"))
+            }
+        }
+    }
+
+    /// Goes on; the value is ignored.
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let _ = value;
+        self.__next__(py)
+    }
+
+    /// Gives up, and raises what was thrown.
+    #[pyo3(signature = (typ, val = None, tb = None, /))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        typ: Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let _ = tb;
+        let raised = match val {
+            Some(value) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => value.clone(),
+            _ if typ.is_instance_of::<pyo3::exceptions::PyBaseException>() => typ,
+            Some(value) => typ.call1((value,))?,
+            None => typ.call0()?,
+        };
+        let error = PyErr::from_value(raised);
+        match self.take() {
+            Phase::Ready(mut operation) => {
+                operation.give_up(Box::new(|_| Err(error)));
+                self.go_on(py, operation)
+            }
+            Phase::Python(coroutine) => {
+                let thrown = coroutine.call_method1(py, intern!(py, "throw"), (error,));
+                if thrown.is_ok() {
+                    *self.phase() = Phase::Python(coroutine);
+                }
+                thrown
+            }
+            Phase::Out => Err(error),
+        }
+    }
+
+    /// Gives up at once.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.take() {
+            Phase::Ready(operation) => operation.cancel_timer(py),
+            Phase::Python(coroutine) => drop(coroutine.call_method0(py, intern!(py, "close"))?),
+            Phase::Out => {}
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        // Never blocks: whoever holds this lock is in Rust code that makes no Python objects.
+        match self.0.try_lock().as_deref() {
+            Ok(Phase::Ready(operation)) => visit.call(&operation.timer),
+            Ok(Phase::Python(coroutine)) => visit.call(coroutine),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an operation gives that is to be gone on with by a Python coroutine; see [`go_on_with`].
+#[pyclass(frozen)]
+struct GoOn {
+    coroutine: Py<PyAny>,
+}
+
+#[expect(dead_code, reason = "for the queues")]
+/// An outcome by which the awaitable becomes this coroutine.
+pub(crate) fn go_on_with(coroutine: Bound<'_, PyAny>) -> Outcome {
+    let py = coroutine.py();
+    Ok(Py::new(py, GoOn { coroutine: coroutine.unbind() })?.into_any())
+}
+
+enum Step {
+    /// Yield this asyncio future to the loop.
+    Sleep(Py<PyAny>),
+    Over(Outcome),
+}
+
+impl Operation {
+    fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
+        loop {
+            // A waker for each round: what the last one wakes is over.
+            let waker = Arc::new(AsyncioWaker::new());
+            let polled = self.work.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&waker))));
+            if let Poll::Ready(outcome) = polled {
+                return Ok(Step::Over(match self.ending.take() {
+                    Some(ending) => ending(py),
+                    None => outcome,
+                }));
+            }
+            if let Some((_, timed_out)) = self.limit.take_if(|(deadline, _)| *deadline <= Instant::now()) {
+                self.give_up(timed_out);
+                continue;
+            }
+            let Some(target) = waker.target(py)? else { continue };
+            self.arm_timer(py, target)?;
+            if let Some(sleep) = target.future.bind(py).try_iter()?.next() {
+                let sleep = sleep?.unbind();
+                self.waker = Some(waker);
+                return Ok(Step::Sleep(sleep));
+            }
+        }
+    }
+
+    /// Drops the work, does the cleanup instead, and then ends like this. A cleanup that has begun goes on.
+    fn give_up(&mut self, ending: TimedOut) {
+        self.limit = None;
+        if self.ending.replace(ending).is_none() {
+            let cleanup = self.cleanup.take();
+            self.work = Box::pin(async move {
+                if let Some(cleanup) = cleanup {
+                    cleanup.await;
+                }
+                Python::attach(|py| Ok(py.None()))
+            });
+        }
+    }
+
+    /// Lets the loop wake the task at the deadline.
+    fn arm_timer(&mut self, py: Python<'_>, target: &Target) -> PyResult<()> {
+        self.cancel_timer(py);
+        if let Some((deadline, _)) = &self.limit {
+            let left = deadline.saturating_duration_since(Instant::now()).as_secs_f64();
+            let arguments = (left, finish(py)?, &target.future);
+            self.timer = Some(target.event_loop.call_method1(py, intern!(py, "call_later"), arguments)?);
+        }
+        Ok(())
+    }
+
+    fn cancel_timer(&self, py: Python<'_>) {
+        if let Some(timer) = &self.timer {
+            // It cannot fail, and if it did: a timer that fires late finds its future done.
+            let _ = timer.call_method0(py, intern!(py, "cancel"));
+        }
+    }
+}
+
+/// The asyncio future that a task sleeps on, and its loop.
+struct Target {
+    event_loop: Py<PyAny>,
+    future: Py<PyAny>,
+}
+
+/// Wakes a task of asyncio. `None` inside: woken before the task slept.
+struct AsyncioWaker(PyOnceLock<Option<Target>>);
+
+impl AsyncioWaker {
+    fn new() -> Self {
+        Self(PyOnceLock::new())
+    }
+
+    /// What the task is to sleep on; nothing if it was woken already.
+    fn target(&self, py: Python<'_>) -> PyResult<Option<&Target>> {
+        let target = self.0.get_or_try_init(py, || {
+            let event_loop = running_loop(py)?;
+            let future = event_loop.call_method0(intern!(py, "create_future"))?;
+            Ok::<_, PyErr>(Some(Target { event_loop: event_loop.unbind(), future: future.unbind() }))
+        })?;
+        Ok(target.as_ref())
+    }
+}
+
+impl Wake for AsyncioWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Nobody is left to be woken once the interpreter ends.
+        Python::try_attach(|py| {
+            if let Some(target) = self.0.get_or_init(py, || None) {
+                let woken = finish(py).and_then(|finish| {
+                    let arguments = (finish, &target.future);
+                    target.event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), arguments)
+                });
+                // A loop that was closed meanwhile raises `RuntimeError`: its tasks never run again.
+                if let Err(error) = woken
+                    && !error.is_instance_of::<PyRuntimeError>(py)
+                {
+                    error.write_unraisable(py, Some(target.event_loop.bind(py)));
+                }
+            }
+        });
+    }
+}
+
+fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET.import(py, "asyncio", "get_running_loop")?.call0()
+}
+
+fn finish(py: Python<'_>) -> PyResult<&Bound<'_, PyCFunction>> {
+    static FINISH: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
+    FINISH
+        .get_or_try_init(py, || wrap_pyfunction!(finish_future, py).map(Bound::unbind))
+        .map(|function| function.bind(py))
+}
+
+/// Sets the future of a sleeping task, in its loop; it may have been cancelled meanwhile.
+#[pyfunction]
+fn finish_future(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+"""Threads and the primitives between them: a drop-in for :mod:`threading`.
+
+``import tricorne.threading as threading`` gives the whole of the standard module. The primitives are native ones: `Lock`, `RLock`,
+`Condition`, `Semaphore`, `BoundedSemaphore`, `Event` and `Barrier`; everything else is the standard library's own.
+
+What they do beyond their namesakes:
+
+* They work between threads **and** asyncio tasks, which stand in one line: ``async with lock`` (also for a semaphore or a condition), and
+  the forms that end in ``_async``: ``acquire_async``, ``wait_async``, ``wait_for_async``. To cancel such a task loses nothing.
+* ``stats()`` says how much has been waited for a primitive; ``RLock.locked`` and ``Condition.locked`` are there on every version.
+* Waits end on Ctrl-C in the main thread, and go on with the time that is left after a signal handler that returns.
+* After ``os.fork()`` the child knows nothing of the threads that waited in the parent. What another thread *held* stays held, as with the
+  standard library.
+
+Time limits are in seconds. The async forms are for :mod:`asyncio`.
+"""
+
+import os as _os
+import sys
+import threading as _threading
+from threading import (
+    TIMEOUT_MAX,
+    BrokenBarrierError,
+    ExceptHookArgs,
+    Thread,
+    ThreadError,
+    Timer,
+    active_count,
+    current_thread,
+    enumerate,
+    excepthook,
+    get_ident,
+    get_native_id,
+    getprofile,
+    gettrace,
+    local,
+    main_thread,
+    setprofile,
+    settrace,
+    stack_size,
+)
+from typing import Any as _Any
+
+from tricorne._native import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    Semaphore,
+    WaitStats,
+)
+from tricorne._native import after_fork_in_child as _after_fork_in_child
+
+_os.register_at_fork(after_in_child=_after_fork_in_child)
+
+__all__ = [
+    "TIMEOUT_MAX",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
+    "Condition",
+    "Event",
+    "ExceptHookArgs",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "Thread",
+    "ThreadError",
+    "Timer",
+    "WaitStats",
+    "active_count",
+    "current_thread",
+    "enumerate",
+    "excepthook",
+    "get_ident",
+    "get_native_id",
+    "getprofile",
+    "gettrace",
+    "local",
+    "main_thread",
+    "setprofile",
+    "settrace",
+    "stack_size",
+]
+
+if sys.version_info >= (3, 12):
+    from threading import setprofile_all_threads, settrace_all_threads
+
+    __all__ += ["setprofile_all_threads", "settrace_all_threads"]
+
+
+def __getattr__(name: str) -> _Any:
+    # Later names and private ones: code finds here whatever the standard module has.
+    return getattr(_threading, name)
