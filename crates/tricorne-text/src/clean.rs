@@ -26,8 +26,15 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 /// ```
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
-    let tidy_text = if is_tidy(text) { Cow::Borrowed(text) } else { Cow::Owned(tidy(text)) };
-    if is_nfc(&tidy_text) {
+    let (is_tidy, mut may_not_be_nfc) = is_tidy(text);
+    let tidy_text = if is_tidy {
+        Cow::Borrowed(text)
+    } else {
+        let tidied = tidy(text);
+        may_not_be_nfc = tidied.1;
+        Cow::Owned(tidied.0)
+    };
+    if !may_not_be_nfc || is_nfc_quick(tidy_text.chars()) == IsNormalized::Yes {
         return tidy_text;
     }
     // What was removed stood between characters that may now compose, so this comes last. Nothing composes
@@ -38,7 +45,10 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 /// What a character becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
+    /// It stays, and neither changes under NFC nor combines with a character before it.
     Keep,
+    /// It stays, and the tables have to say whether it is in normal form.
+    KeepInDoubt,
     Space,
     LineEnd,
     Remove,
@@ -62,10 +72,13 @@ const ASCII_CLASSES: [Class; 128] = {
 
 /// The class and the length in bytes of the character that begins at `at`, from its UTF-8 bytes: text outside
 /// ASCII is mostly characters whose first byte already says that they stay.
+#[inline]
 fn classify(bytes: &[u8], at: usize) -> (Class, usize) {
     let byte_after = |offset: usize| bytes.get(at + offset).copied().unwrap_or(0);
     match bytes[at] {
         byte @ 0x00..0x80 => (ASCII_CLASSES[usize::from(byte)], 1),
+        // The ideographs and Hangul that text in East Asia consists of.
+        0xe4..=0xe9 | 0xeb | 0xec => (Class::Keep, 3),
         0xc2 => {
             let class = match byte_after(1) {
                 0x85 => Class::LineEnd,
@@ -75,103 +88,125 @@ fn classify(bytes: &[u8], at: usize) -> (Class, usize) {
             };
             (class, 2)
         }
-        0x80..0xe0 => (Class::Keep, 2),
+        // Up to U+02FF; the Cyrillic letters of living languages.
+        0x80..=0xcb | 0xd0 | 0xd1 => (Class::Keep, 2),
+        0xcc..0xe0 => (Class::KeepInDoubt, 2),
         lead @ 0xe0..0xf0 => {
-            let class = match (lead, byte_after(1), byte_after(2)) {
+            let (second, third) = (byte_after(1), byte_after(2));
+            let class = match (lead, second, third) {
                 (0xe2, 0x80, 0xa8 | 0xa9) => Class::LineEnd,
                 (0xe1, 0x9a, 0x80)
-                | (0xe2, 0x80, 0x80..=0x8a | 0xaf)
+                | (0xe2, 0x80, 0x82..=0x8a | 0xaf)
                 | (0xe2, 0x81, 0x9f)
                 | (0xe3, 0x80, 0x80) => Class::Space,
+                // These two are spaces, too, but the normal form of others.
+                (0xe2, 0x80, 0x80 | 0x81) => Class::Space,
                 (0xe2, 0x80, 0x8b) | (0xe2, 0x81, 0xa0) | (0xef, 0xbb, 0xbf) => Class::Remove,
-                _ => Class::Keep,
+                // Latin with marks; punctuation and symbols; kana and the like; Hangul; full-width forms.
+                (0xe1, 0xb8..=0xbb, _)
+                | (0xe2, 0x80..=0x82 | 0x85..=0x8b | 0x8d..=0xaa, _)
+                | (0xea, 0xb0..=0xbf, _)
+                | (0xed, 0x80..=0x9d, _)
+                | (0xef, 0xbc..=0xbf, _) => Class::Keep,
+                (0xe3, 0x80, 0xaa..=0xaf) | (0xe3, 0x82, 0x99 | 0x9a) => Class::KeepInDoubt,
+                (0xe3, ..) => Class::Keep,
+                _ => Class::KeepInDoubt,
             };
             (class, 3)
         }
-        0xf0.. => (Class::Keep, 4),
+        // Emoji.
+        0xf0 if byte_after(1) == 0x9f => (Class::Keep, 4),
+        0xf0.. => (Class::KeepInDoubt, 4),
     }
 }
 
-/// Goes over printable ASCII with single spaces, 32 bytes at a time: several times faster than the walk by
-/// characters.
-#[derive(Debug, Default)]
-struct OrderlyAscii {
-    /// Not to be tried again before this place: in another script each try would fail.
-    next_try: usize,
-}
-
-impl OrderlyAscii {
-    /// Where the walk by characters has to go on, at `at` or after it. What is before `at` must not end in
-    /// white space, and the same then holds for the result, before which there is at least one byte of the
-    /// text.
-    fn skip(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        const CHUNK_BYTES: usize = 32;
-        if at < self.next_try {
-            return at;
-        }
-        let start = at;
-        while let Some(chunk) = bytes.get(at..=at + CHUNK_BYTES) {
-            let mut is_disorderly = false;
-            for (&byte, &next) in chunk[..CHUNK_BYTES].iter().zip(&chunk[1..]) {
-                is_disorderly |=
-                    !(0x20..0x7f).contains(&byte) | ((byte == b' ') & !(0x21..0x7f).contains(&next));
-            }
-            if is_disorderly {
-                break;
-            }
-            at += CHUNK_BYTES;
-        }
-        self.next_try = at + CHUNK_BYTES;
-        // A space at the end is left for the walk by characters to see.
-        if at > start && bytes[at - 1] == b' ' { at - 1 } else { at }
+/// From `at` on, over graphic ASCII characters and single spaces between them: the place of the first byte
+/// that is anything else, or that is too near to the end to tell. What is before `at` must not end in white
+/// space.
+///
+/// Eight bytes at a time, in the high bits of their lanes.
+#[inline]
+fn skip_orderly_ascii(bytes: &[u8], mut at: usize) -> usize {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    /// The lanes that are not from `FIRST` to 0x7e.
+    #[inline]
+    const fn outside<const FIRST: u8>(lanes: u64) -> u64 {
+        let from_first = (lanes | HIGH) - ONES * FIRST as u64;
+        let is_delete = (lanes & !HIGH) + ONES;
+        (!from_first | is_delete | lanes) & HIGH
     }
+    while let Some(window) = bytes.get(at..at + 9) {
+        let lanes = |eight: &[u8]| u64::from_le_bytes(eight.try_into().expect("eight of nine bytes"));
+        let (here, next) = (lanes(&window[..8]), lanes(&window[1..]));
+        let not_space = here ^ (ONES * u64::from(b' '));
+        let is_space = !(((not_space & !HIGH) + !HIGH) | not_space) & HIGH;
+        let is_disorderly = outside::<0x20>(here) | (is_space & outside::<0x21>(next));
+        if is_disorderly != 0 {
+            return at + is_disorderly.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+        if window[7] == b' ' {
+            // The eighth byte is a space that something graphic follows.
+            at += 1;
+        }
+    }
+    at
 }
 
-/// Whether [`tidy`] would change nothing.
-fn is_tidy(text: &str) -> bool {
+/// Whether [`tidy`] would change nothing; and, if so, whether the text may not be in normal form.
+fn is_tidy(text: &str) -> (bool, bool) {
     let bytes = text.as_bytes();
     // How many line ends and spaces came last. The beginning of the text counts as too many line ends
     // already.
     let (mut lines, mut spaces) = (2, 0);
-    let mut orderly = OrderlyAscii::default();
+    let mut in_doubt = false;
     let mut at = 0;
     while at < bytes.len() {
-        if lines == 0 && spaces == 0 {
-            at = orderly.skip(bytes, at);
+        if lines == 0 && spaces == 0 && bytes[at] < 0x80 {
+            at = skip_orderly_ascii(bytes, at);
+            if at == bytes.len() {
+                break;
+            }
         }
         let (class, char_bytes) = classify(bytes, at);
         match class {
             Class::Keep => (lines, spaces) = (0, 0),
+            Class::KeepInDoubt => {
+                (lines, spaces) = (0, 0);
+                in_doubt = true;
+            }
             Class::Space if bytes[at] == b' ' && lines == 0 && spaces == 0 => spaces = 1,
             Class::LineEnd if bytes[at] == b'\n' && lines < 2 && spaces == 0 => lines += 1,
-            _ => return false,
+            _ => return (false, false),
         }
         at += char_bytes;
     }
-    text.is_empty() || (lines == 0 && spaces == 0)
+    (text.is_empty() || (lines == 0 && spaces == 0), in_doubt)
 }
 
-/// Everything but the normal form.
-fn tidy(text: &str) -> String {
+/// Everything but the normal form; and whether the result may not be in normal form.
+fn tidy(text: &str) -> (String, bool) {
     let bytes = text.as_bytes();
     let mut tidy = String::with_capacity(text.len());
     let (mut has_space, mut lines) = (false, 0);
-    let mut orderly = OrderlyAscii::default();
+    let mut in_doubt = false;
     let mut at = 0;
     while at < bytes.len() {
         // A run of characters that stay, single spaces between words included, is copied at once.
         let start = at;
         let mut after_run = loop {
-            if at > start {
-                at = orderly.skip(bytes, at);
+            if at > start && bytes.get(at).is_some_and(u8::is_ascii) {
+                at = skip_orderly_ascii(bytes, at);
             }
             if at == bytes.len() {
                 break None;
             }
             let (class, char_bytes) = classify(bytes, at);
+            in_doubt |= class == Class::KeepInDoubt;
             let is_single_space =
                 bytes[at] == b' ' && at > start && bytes.get(at + 1).is_some_and(u8::is_ascii_graphic);
-            if class != Class::Keep && !is_single_space {
+            if !matches!(class, Class::Keep | Class::KeepInDoubt) && !is_single_space {
                 break Some((class, char_bytes));
             }
             at += char_bytes;
@@ -190,7 +225,7 @@ fn tidy(text: &str) -> String {
         }
         if let Some((class, char_bytes)) = after_run.take() {
             match class {
-                Class::Keep | Class::Remove => {}
+                Class::Keep | Class::KeepInDoubt | Class::Remove => {}
                 Class::Space => has_space = true,
                 Class::LineEnd => {
                     let is_crlf = bytes[at..].starts_with(b"\r\n");
@@ -200,48 +235,7 @@ fn tidy(text: &str) -> String {
             at += char_bytes;
         }
     }
-    tidy
-}
-
-/// Whether the text is in normal form NFC: a quick answer for the characters that most text is made of, the
-/// tables for the rest.
-fn is_nfc(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let char_bytes = match bytes[at] {
-            0x00..0x80 => 1,
-            0x80..0xe0 => 2,
-            0xe0..0xf0 => 3,
-            0xf0.. => 4,
-        };
-        if !is_surely_nfc(&bytes[at..at + char_bytes]) {
-            return is_nfc_quick(text.chars()) == IsNormalized::Yes;
-        }
-        at += char_bytes;
-    }
-    true
-}
-
-/// Whether the character, given as UTF-8, neither changes under NFC nor combines with a character before it.
-fn is_surely_nfc(char_utf8: &[u8]) -> bool {
-    match char_utf8 {
-        // Up to U+02FF; the Cyrillic letters of living languages; Latin with marks; punctuation and symbols;
-        // kana and ideographs; Hangul; full-width forms; emoji.
-        [0x00..=0xcb, ..] | [0xd0 | 0xd1, _] => true,
-        [0xe1, 0xb8..=0xbb, _] => true,
-        [0xe2, second, third] => match second {
-            0x80 => !matches!(third, 0x80 | 0x81),
-            _ => matches!(second, 0x81 | 0x82 | 0x85..=0x8b | 0x8d..=0xaa),
-        },
-        [0xe3, second, third] => !matches!((second, third), (0x80, 0xaa..=0xaf) | (0x82, 0x99 | 0x9a)),
-        [0xe4..=0xe9 | 0xeb | 0xec, ..]
-        | [0xea, 0xb0..=0xbf, _]
-        | [0xed, 0x80..=0x9d, _]
-        | [0xef, 0xbc..=0xbf, _] => true,
-        [0xf0, 0x9f, 0x80..=0xbf, _] => true,
-        _ => false,
-    }
+    (tidy, in_doubt)
 }
 
 #[cfg(test)]
@@ -267,22 +261,43 @@ mod tests {
                 _ if ch.is_control() => Class::Remove,
                 _ => Class::Keep,
             };
-            assert_eq!(classify(bytes, 0), (expected, bytes.len()), "{ch:?}");
+            let (class, char_bytes) = classify(bytes, 0);
+            let class = if class == Class::KeepInDoubt { Class::Keep } else { class };
+            assert_eq!((class, char_bytes), (expected, bytes.len()), "{ch:?}");
         }
     }
 
     #[test]
-    fn the_quick_normal_form_check_is_never_wrong() {
+    fn what_is_kept_without_doubt_is_in_normal_form() {
         let mut sure_count = 0;
         for ch in every_char() {
             let mut utf8 = [0; 4];
-            if is_surely_nfc(ch.encode_utf8(&mut utf8).as_bytes()) {
+            if classify(ch.encode_utf8(&mut utf8).as_bytes(), 0).0 == Class::Keep {
                 sure_count += 1;
                 assert_eq!(is_nfc_quick(std::iter::once(ch)), IsNormalized::Yes, "{ch:?}");
                 assert_eq!(canonical_combining_class(ch), 0, "{ch:?}");
             }
         }
         assert!(sure_count > 40_000, "the quick check must cover common text: {sure_count}");
+    }
+
+    #[test]
+    fn orderly_ascii_ends_at_the_first_other_byte() {
+        let filler = b"word another-word to be, or not ~to be! filler filler";
+        for length in 0..40 {
+            for other in 0..=u8::MAX {
+                let bytes = [&filler[..length], &[other], b"words after that".as_slice()].concat();
+                let is_disorderly = |at: usize| {
+                    let next = bytes.get(at + 1).copied().unwrap_or(0);
+                    !(0x20..0x7f).contains(&bytes[at]) || (bytes[at] == b' ' && !(0x21..0x7f).contains(&next))
+                };
+                let first = (0..bytes.len()).find(|&at| is_disorderly(at)).unwrap_or(bytes.len());
+                let end = skip_orderly_ascii(&bytes, 0);
+                assert!(end <= first, "{end} {first} {other}");
+                assert!(end == first || end + 9 > bytes.len(), "{end} {first} {other}");
+                assert!(end == 0 || end == first || bytes[end - 1] != b' ', "{end} {other}");
+            }
+        }
     }
 
     #[test]
@@ -355,8 +370,9 @@ mod tests {
 
         #[test]
         fn the_tidiness_check_agrees_with_tidying(text in rough_text()) {
-            prop_assert_eq!(is_tidy(&text), tidy(&text) == text);
-            prop_assert!(is_tidy(&tidy(&text)));
+            let (tidied, in_doubt) = tidy(&text);
+            prop_assert_eq!(is_tidy(&text).0, tidied == text);
+            prop_assert_eq!(is_tidy(&tidied), (true, in_doubt));
         }
     }
 }
