@@ -14,7 +14,9 @@ const ROUNDS: usize = 3;
 /// How many times less CPU is aimed at.
 const TARGET: f64 = 15.0;
 
+/// Like the tutorial, it keeps the counts and not the texts.
 const PLAN: &str = r#"
+columns = ["id", "url", "word_count", "unique_words", "avg_word_len"]
 [[stage]]
 use = "features"
 columns = ["word_count", "unique_words", "avg_word_len"]

@@ -26,11 +26,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs a plan with these stages on the corpus, from nothing, in a process of its own.
-    pub(crate) fn of(corpus: &Corpus, name: &str, stages: &str, arguments: &[&str]) -> Result<Run, String> {
+    /// Runs a plan on the corpus, from nothing, in a process of its own. `rest` is the plan from within its sink on:
+    /// more keys of the sink, if any, then the stages.
+    pub(crate) fn of(corpus: &Corpus, name: &str, rest: &str, arguments: &[&str]) -> Result<Run, String> {
         let folder = corpus.scratch(name)?;
         let plan = format!(
-            "[source]\nurls = {:?}\n{stages}\n[sink]\npath = \"out\"\n",
+            "[source]\nurls = {:?}\n[sink]\npath = \"out\"\n{rest}",
             corpus.urls_file.display().to_string()
         );
         let plan_path = folder.join("plan.toml");
