@@ -10,31 +10,19 @@
 use std::collections::BTreeMap;
 use std::iter::Peekable;
 
-use sha2::{Digest, Sha256};
-
 use crate::error::RunError;
 use crate::files::Files;
 use crate::journal::Journal;
 use crate::layout::{CommitRecord, FailedLine, Key, Layout, Part, read_keys, write_json};
-use crate::plan::DedupKey;
 use crate::record::{Outcome, Row};
 use crate::sink::{Rows, ShardWriter, SinkSpec, hex};
-
-/// What two rows have in common when dedup takes them for the same.
-fn key_hash(by: DedupKey, row: &Row) -> [u8; 16] {
-    let digest: [u8; 32] = match by {
-        DedupKey::Text => Sha256::digest(row.text.as_deref().unwrap_or_default()).into(),
-        DedupKey::Sha256 => row.sha256,
-    };
-    digest[..16].try_into().expect("a digest is longer than 16 bytes")
-}
 
 /// Everything that committing shards needs to know.
 pub(crate) struct Committing<'a> {
     pub(crate) files: &'a dyn Files,
     pub(crate) layout: &'a Layout,
     pub(crate) sink: &'a SinkSpec,
-    pub(crate) dedup: Option<DedupKey>,
+    pub(crate) has_dedup: bool,
 }
 
 /// The generation that a retry starts from.
@@ -72,7 +60,11 @@ impl Assembly {
             shard,
             first_id,
             generation,
-            writer: ctx.sink.create(ctx.files, &ctx.layout.staged(shard, generation, Part::Rows))?,
+            writer: ctx.sink.stage(
+                ctx.files,
+                &ctx.layout.staged(shard, generation, Part::Rows),
+                ctx.has_dedup,
+            )?,
             dropped: before.as_ref().map(|before| before.record.dropped.clone()).unwrap_or_default(),
             before,
             next: 0,
@@ -84,12 +76,7 @@ impl Assembly {
 
     /// Writes the records up to `end` (an index in the shard), all of which have ended: in the journal,
     /// or, in a retry, in the generation before.
-    pub(crate) fn advance(
-        &mut self,
-        ctx: &Committing<'_>,
-        journal: &Journal,
-        end: u32,
-    ) -> Result<(), RunError> {
+    pub(crate) fn advance(&mut self, journal: &Journal, end: u32) -> Result<(), RunError> {
         while self.next < end {
             let index = self.next;
             let id = self.first_id + u64::from(index);
@@ -99,7 +86,7 @@ impl Assembly {
                 let (url, outcome) = journal.read_outcome(id)?;
                 match outcome {
                     Outcome::Row(row) => {
-                        self.key(index, ctx.dedup.map(|by| key_hash(by, &row)));
+                        self.key(index, row.key);
                         self.writer.write(&row)?;
                     }
                     Outcome::Drop(reason) => *self.dropped.entry(reason).or_default() += 1,
@@ -151,7 +138,7 @@ impl Assembly {
             write().map_err(RunError::io("write", &path))
         };
         let mut rows = written.rows;
-        if ctx.dedup.is_some() {
+        if ctx.has_dedup {
             side(Part::Keys, &self.keys)?;
             rows = (self.keys.len() / Key::LEN) as u64;
         }
@@ -164,9 +151,8 @@ impl Assembly {
             records: u64::from(self.next),
             input,
             rows,
-            staged_rows: written.rows,
             bytes: written.bytes,
-            sha256: hex(&written.sha256),
+            sha256: written.sha256.as_ref().map(hex),
             dropped: self.dropped,
             failed: self.failed_count,
         };
@@ -188,10 +174,13 @@ impl Before {
     fn open(ctx: &Committing<'_>, shard: u64, record: &CommitRecord) -> Result<Before, RunError> {
         let staged = ctx.layout.staged(shard, record.generation, Part::Rows);
         let is_staged = ctx.files.exists(&staged).map_err(RunError::io("look for", &staged))?;
-        let rows = ctx.sink.read(ctx.files, &if is_staged { staged } else { ctx.layout.published(shard) })?;
-        let keys = match ctx.dedup {
-            None => BTreeMap::new(),
-            Some(_) => {
+        let rows = match is_staged {
+            true => ctx.sink.read_staged(ctx.files, &staged, ctx.has_dedup)?,
+            false => ctx.sink.read(ctx.files, &ctx.layout.published(shard))?,
+        };
+        let keys = match ctx.has_dedup {
+            false => BTreeMap::new(),
+            true => {
                 let bytes = read_keys(ctx.files, &ctx.layout.staged(shard, record.generation, Part::Keys))?;
                 Key::read_all(&bytes).map(|key| (key.index, key.hash)).collect()
             }

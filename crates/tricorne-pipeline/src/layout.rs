@@ -94,7 +94,7 @@ impl Layout {
 /// The files of one generation of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The rows before dedup, in the sink's format.
+    /// The rows: the shard file, or, if the plan removes duplicates, the rows before that as they are.
     Rows,
     /// A hash for each row ([`Key`]); only if the plan removes duplicates.
     Keys,
@@ -121,14 +121,12 @@ pub(crate) struct CommitRecord {
     pub(crate) records: u64,
     /// Hash of those records.
     pub(crate) input: String,
-    /// Rows, before dedup.
+    /// Rows, before dedup. The file of rows has fewer if a retry started from rows that dedup had already thinned.
     pub(crate) rows: u64,
-    /// Rows in the file of rows: fewer if a retry started from rows that dedup had already thinned.
-    pub(crate) staged_rows: u64,
     /// Bytes of the file of rows.
     pub(crate) bytes: u64,
-    /// SHA-256 of the file of rows.
-    pub(crate) sha256: String,
+    /// SHA-256 of the file of rows, if it is the shard file.
+    pub(crate) sha256: Option<String>,
     /// Drops by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
     /// Records that failed.

@@ -14,7 +14,7 @@ use crate::plan::{Limit, Plan, Stage};
 use crate::record::Row;
 use crate::report::RunReport;
 use crate::runner::{Engine, Pages, Phase};
-use crate::sink::{Column, SinkSpec};
+use crate::sink::SinkSpec;
 use crate::source::{self, LocalFiles};
 use crate::text::TextStages;
 
@@ -96,7 +96,6 @@ pub fn run_on(
 fn engine(files: Arc<dyn Files>, plan: &Plan, options: &RunOptions) -> Result<Engine, RunError> {
     let unicode_version = tricorne_text::UNICODE_VERSION;
     let sink = sink_spec(plan);
-    let columns = sink.columns.clone();
     let pages = match &plan.fetch {
         Some(fetch) => Pages::Fetched(Arc::new(HttpFetch::new(fetch)?)),
         None => Pages::Local(Arc::new(LocalFiles {
@@ -120,7 +119,7 @@ fn engine(files: Arc<dyn Files>, plan: &Plan, options: &RunOptions) -> Result<En
         shape: plan.shape(unicode_version),
         unicode_version: unicode_version.into(),
         pages,
-        process: Arc::new(TextStages::new(plan, columns, Arc::clone(&files))),
+        process: Arc::new(TextStages::new(plan, Arc::clone(&files))),
         workers: match plan.run.workers {
             Limit::Fixed(workers) => workers.get(),
             Limit::Auto => std::thread::available_parallelism().map_or(1, usize::from),
@@ -139,10 +138,9 @@ fn sink_spec(plan: &Plan) -> SinkSpec {
     if plan.makes_text() {
         metadata.push(("tricorne.unicode_version".into(), unicode_version.into()));
     }
-    let column = |name: &str| Column::by_name(name).expect("every column of a plan is one of ours");
     SinkSpec {
         format: plan.sink.format,
-        columns: plan.columns().iter().map(|of_plan| column(&of_plan.name)).collect(),
+        columns: plan.written_columns(),
         zstd_level: plan.sink.compression_level,
         row_group_rows: usize::try_from(plan.sink.row_group_rows).unwrap_or(usize::MAX),
         metadata,

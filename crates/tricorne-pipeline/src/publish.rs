@@ -1,10 +1,9 @@
 //! The finishing pass: from committed shards to the data set in the output folder.
 //!
 //! Without dedup, publishing a shard is renaming its file. With dedup the pass first finds, over the
-//! keys of *all* committed shards, the rows that lose to an equal row with a smaller id; shards that
-//! lose nothing are renamed, the others rewritten without their losers. Losers are computed from the keys
-//! alone, so the pass can be killed anywhere and run again, and a row that a retry brings back later
-//! gives the bytes of one calm run.
+//! keys of *all* committed shards, the rows that lose to an equal row with a smaller id, and then writes each shard from
+//! its staged rows, without its losers. Losers are computed from the keys alone, so the pass can be killed anywhere and
+//! run again, and a row that a retry brings back later gives the bytes of one calm run.
 //!
 //! Memory: 24 bytes for each of at most a million keys at a time (a sixteenth of all keys from 16 million
 //! rows on), and one bit per record of the input.
@@ -14,13 +13,12 @@ use std::collections::BTreeMap;
 use crate::error::RunError;
 use crate::files::{Files, publish as rename_durably, temporary_name, write_atomically};
 use crate::layout::{CommitRecord, Key, Layout, Part, PublishedRecord, read_json, read_keys, write_json};
-use crate::plan::DedupKey;
 use crate::sink::{SinkSpec, hex};
 
-/// Keys that are held in memory at once, at the least.
-const KEYS_AT_ONCE: u64 = 1 << 20;
+/// Keys that a run holds in memory at once, at the least: 24 MiB of them.
+pub(crate) const KEYS_AT_ONCE: u64 = 1 << 20;
 /// How often the keys are read, at the most.
-const PASSES: u64 = 16;
+const MAX_PASSES: u64 = 16;
 
 /// The rows that lose to an equal row with a smaller id: one bit per record.
 #[derive(Debug, Default)]
@@ -51,22 +49,16 @@ impl Losers {
     }
 }
 
-/// Finds the losers over all committed shards. The first id wins.
+/// Finds the losers over all committed shards. The first id wins. Holds about `keys_at_once` keys in memory, or, if that
+/// takes more than sixteen passes, a sixteenth of all.
 pub(crate) fn find_losers(
     files: &dyn Files,
     layout: &Layout,
     commits: &BTreeMap<u64, CommitRecord>,
+    keys_at_once: u64,
 ) -> Result<Losers, RunError> {
     let total: u64 = commits.values().map(|record| record.rows).sum();
-    find_losers_in(files, layout, commits, total.div_ceil(KEYS_AT_ONCE).clamp(1, PASSES))
-}
-
-fn find_losers_in(
-    files: &dyn Files,
-    layout: &Layout,
-    commits: &BTreeMap<u64, CommitRecord>,
-    passes: u64,
-) -> Result<Losers, RunError> {
+    let passes = total.div_ceil(keys_at_once).clamp(1, MAX_PASSES);
     let mut losers = Losers::default();
     let mut keys: Vec<([u8; 16], u32, u32)> = Vec::new();
     for pass in 0..passes {
@@ -90,61 +82,75 @@ fn find_losers_in(
     Ok(losers)
 }
 
-/// Brings one shard into the output folder, without its losers. Does nothing if it stands there already.
+/// Brings one shard into the output folder; with dedup, without its losers. Does nothing if it stands there already.
 pub(crate) fn publish_shard(
     files: &dyn Files,
     layout: &Layout,
     sink: &SinkSpec,
     records_per_shard: u64,
     (shard, record): (u64, &CommitRecord),
-    losers: &Losers,
+    losers: Option<&Losers>,
 ) -> Result<PublishedRecord, RunError> {
     let staged = layout.staged(shard, record.generation, Part::Rows);
     let published = layout.published(shard);
     let marker_path = layout.published_record(shard);
     let marker =
         read_json::<PublishedRecord>(files, &marker_path)?.filter(|m| m.generation == record.generation);
-    let expected = record.rows - losers.count(shard);
-
     let is_staged = files.exists(&staged).map_err(RunError::io("look for", &staged))?;
-    let mut now = marker.clone().unwrap_or(PublishedRecord {
-        generation: record.generation,
-        rows: record.staged_rows,
-        bytes: record.bytes,
-        sha256: record.sha256.clone(),
-    });
-    if is_staged {
-        // Not published yet, or killed before the staged file was removed: the marker may be about a
-        // file that is no longer there.
-        now.rows = record.staged_rows;
-        if now.rows == expected {
-            now.bytes = record.bytes;
-            now.sha256.clone_from(&record.sha256);
-            rename_durably(files, &staged, &published).map_err(RunError::io("rename", &staged))?;
-        }
-    }
-    if now.rows != expected {
-        let base = if is_staged { &staged } else { &published };
-        let temporary = temporary_name(&published);
-        let mut writer = sink.create(files, &temporary)?;
-        for row in sink.read(files, base)? {
-            let row = row?;
-            if !losers.contains(shard, row.id - shard * records_per_shard) {
-                writer.write(&row)?;
+
+    let now = match (losers, marker.clone()) {
+        // Without dedup the staged file is the shard. It is gone if a kill came between the renaming and the marker.
+        (None, _) => {
+            if is_staged {
+                retract_manifest(files, layout)?;
+                rename_durably(files, &staged, &published).map_err(RunError::io("rename", &staged))?;
+            }
+            PublishedRecord {
+                generation: record.generation,
+                rows: record.rows,
+                bytes: record.bytes,
+                sha256: record.sha256.clone().ok_or_else(|| RunError::Damaged {
+                    path: layout.record(shard),
+                    message: "it has no SHA-256 of the shard".into(),
+                })?,
             }
         }
-        let written = writer.finish()?;
-        if written.rows != expected {
-            return Err(RunError::Damaged {
-                path: base.clone(),
-                message: format!("{} rows were expected after dedup, {} are there", expected, written.rows),
-            });
+        (Some(losers), Some(marker)) if !is_staged && marker.rows == record.rows - losers.count(shard) => {
+            marker
         }
-        rename_durably(files, &temporary, &published).map_err(RunError::io("rename", &temporary))?;
-        now.rows = written.rows;
-        now.bytes = written.bytes;
-        now.sha256 = hex(&written.sha256);
-    }
+        (Some(losers), _) => {
+            let rows = match is_staged {
+                true => sink.read_staged(files, &staged, true)?,
+                // A retry of another shard has brought an earlier row back, so this one loses more than before.
+                false => sink.read(files, &published)?,
+            };
+            let first_id = shard * records_per_shard;
+            let temporary = temporary_name(&published);
+            let mut writer = sink.create(files, &temporary)?;
+            for row in rows {
+                let row = row?;
+                if !losers.contains(shard, row.id - first_id) {
+                    writer.write(&row)?;
+                }
+            }
+            let written = writer.finish()?;
+            let expected = record.rows - losers.count(shard);
+            if written.rows != expected {
+                return Err(RunError::Damaged {
+                    path: if is_staged { staged } else { published },
+                    message: format!("{expected} rows were expected after dedup, {} are there", written.rows),
+                });
+            }
+            retract_manifest(files, layout)?;
+            rename_durably(files, &temporary, &published).map_err(RunError::io("rename", &temporary))?;
+            PublishedRecord {
+                generation: record.generation,
+                rows: written.rows,
+                bytes: written.bytes,
+                sha256: written.sha256.as_ref().map(hex).unwrap_or_default(),
+            }
+        }
+    };
     if marker.as_ref() != Some(&now) {
         write_json(files, &marker_path, &now)?;
     }
@@ -154,14 +160,18 @@ pub(crate) fn publish_shard(
     Ok(now)
 }
 
-/// Finds what dedup removes; nothing if the plan has none.
-pub(crate) fn losers_of(
-    files: &dyn Files,
-    layout: &Layout,
-    dedup: Option<DedupKey>,
-    commits: &BTreeMap<u64, CommitRecord>,
-) -> Result<Losers, RunError> {
-    dedup.map_or_else(|| Ok(Losers::default()), |_| find_losers(files, layout, commits))
+/// Removes the manifest of an earlier run before the first shard of which it would no longer be true is replaced: whoever
+/// finds a manifest finds the data set that it describes, also after a power cut.
+fn retract_manifest(files: &dyn Files, layout: &Layout) -> Result<(), RunError> {
+    let path = layout.manifest();
+    let remove = || {
+        if files.exists(&path)? {
+            files.remove(&path)?;
+            files.sync_dir(layout.out())?;
+        }
+        Ok(())
+    };
+    remove().map_err(RunError::io("remove", &path))
 }
 
 /// Writes `failed.jsonl` from the failures of all committed shards; removes it if there are none.
@@ -200,4 +210,67 @@ pub(crate) fn publish_manifest(
     let mut bytes = serde_json::to_vec_pretty(manifest).expect("a manifest has a JSON form");
     bytes.push(b'\n');
     write_atomically(files, &path, &bytes).map_err(RunError::io("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::OsFiles;
+    use crate::plan::Format;
+    use std::collections::HashSet;
+
+    /// Keys of some shards with many duplicates, written as commits would, and who loses by the plain rule.
+    fn shards(
+        dir: &std::path::Path,
+        shard_count: u64,
+    ) -> (Layout, BTreeMap<u64, CommitRecord>, Vec<(u64, u32)>) {
+        let layout = Layout::new(dir, Format::Jsonl);
+        std::fs::create_dir_all(layout.shards()).unwrap();
+        let (mut commits, mut seen, mut losers) = (BTreeMap::new(), HashSet::new(), Vec::new());
+        let mut state = 7u64;
+        for shard in 0..shard_count {
+            let mut keys = Vec::new();
+            for index in 0..100u32 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let mut hash = [0; 16];
+                // 250 different keys, spread over all first bytes.
+                hash[0] = ((state >> 33) % 250) as u8;
+                hash[15] = 1;
+                Key { hash, index }.write(&mut keys);
+                if !seen.insert(hash) {
+                    losers.push((shard, index));
+                }
+            }
+            std::fs::write(layout.staged(shard, 1, Part::Keys), &keys).unwrap();
+            let record = CommitRecord {
+                generation: 1,
+                records: 100,
+                input: String::new(),
+                rows: 100,
+                bytes: 0,
+                sha256: None,
+                dropped: BTreeMap::new(),
+                failed: 0,
+            };
+            commits.insert(shard, record);
+        }
+        (layout, commits, losers)
+    }
+
+    #[test]
+    fn the_losers_are_the_same_in_any_number_of_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, commits, expected) = shards(dir.path(), 8);
+        assert!(expected.len() > 500);
+        // 800 keys: in 1, 2, 3, 7, 16 passes, and in 16 where more would be needed.
+        for keys_at_once in [800, 799, 300, 120, 50, 1] {
+            let losers = find_losers(&OsFiles, &layout, &commits, keys_at_once).unwrap();
+            let found: Vec<(u64, u32)> = (0..8)
+                .flat_map(|shard| (0..100).map(move |index| (shard, index)))
+                .filter(|&(shard, index)| losers.contains(shard, u64::from(index)))
+                .collect();
+            assert_eq!(found, expected, "{keys_at_once} keys at once");
+            assert_eq!((0..8).map(|shard| losers.count(shard)).sum::<u64>(), expected.len() as u64);
+        }
+    }
 }

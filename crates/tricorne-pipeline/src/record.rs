@@ -123,6 +123,8 @@ pub struct Row {
     pub file: Option<String>,
     /// The other keys of a JSONL input, as one JSON object.
     pub extra: Option<String>,
+    /// What dedup compares. The engine sets it, in plans with dedup, as soon as the row is finished.
+    pub key: Option<[u8; 16]>,
 }
 
 /// What a record ends as.
@@ -262,7 +264,8 @@ pub(crate) mod wire {
         })
     }
 
-    fn put_row(w: &mut Writer, row: &Row) {
+    /// Appends a row without its id.
+    pub(crate) fn put_row(w: &mut Writer, row: &Row) {
         w.text(&row.url);
         w.option_text(row.final_url.as_deref());
         w.option(row.status, |w, v| w.u32(u32::from(v)));
@@ -279,9 +282,11 @@ pub(crate) mod wire {
         w.option_text(row.language.as_deref());
         w.option_text(row.file.as_deref());
         w.option_text(row.extra.as_deref());
+        w.option(row.key, |w, key| w.0.extend_from_slice(&key));
     }
 
-    fn get_row(r: &mut Reader<'_>, id: u64) -> Result<Row, Malformed> {
+    /// Reads what [`put_row`] wrote.
+    pub(crate) fn get_row(r: &mut Reader<'_>, id: u64) -> Result<Row, Malformed> {
         Ok(Row {
             id,
             url: r.text()?,
@@ -300,6 +305,7 @@ pub(crate) mod wire {
             language: r.option_text()?,
             file: r.option_text()?,
             extra: r.option_text()?,
+            key: r.option(Reader::array)?,
         })
     }
 }
@@ -335,6 +341,7 @@ mod tests {
                     language: c.2,
                     file: None,
                     extra: c.3,
+                    key: b.4.map(|n| u128::from(n).to_le_bytes()),
                 }))
             });
         let failed = (".{0,9}", ".{0,9}", any::<u32>()).prop_map(|(kind, message, attempts)| {

@@ -3,6 +3,7 @@
 //! They are fused: a page that is 30 kB long goes through all of them on one core, out of that core's
 //! cache, without a queue in between. Each still has its own time in the report.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tricorne_text::{Counter, Extractor, MainText, Sniffed, clean, decode, langua
 use crate::error::RunError;
 use crate::expr;
 use crate::files::{Files, publish};
-use crate::plan::{Feature, Plan, Stage};
+use crate::plan::{Feature, Plan, Stage, of_the_sink};
 use crate::record::{Failure, Outcome, Record, Row, StoredPage};
 use crate::runner::{Process, StageClock, Worker};
 use crate::sink::{Cell, Column, hex};
@@ -40,14 +41,17 @@ pub(crate) struct TextStages {
 
 struct Shared {
     steps: Vec<Step>,
+    /// What a condition may name, in the order of its indices.
     columns: Vec<Column>,
+    /// Whether the text is wanted once it has been measured.
+    needs_text: bool,
     extractor: MainText,
     files: Arc<dyn Files>,
     out: PathBuf,
 }
 
 impl TextStages {
-    pub(crate) fn new(plan: &Plan, columns: Vec<Column>, files: Arc<dyn Files>) -> Self {
+    pub(crate) fn new(plan: &Plan, files: Arc<dyn Files>) -> Self {
         let mut steps = Vec::new();
         let mut names = Vec::new();
         let mut add = |name, step| {
@@ -71,8 +75,14 @@ impl TextStages {
                 Stage::Dedup { .. } => {} // a pass over the committed shards
             }
         }
-        let shared =
-            Shared { steps, columns, extractor: MainText::default(), files, out: plan.sink.path.clone() };
+        let shared = Shared {
+            steps,
+            columns: of_the_sink(&plan.columns()),
+            needs_text: plan.needs_text(),
+            extractor: MainText::default(),
+            files,
+            out: plan.sink.path.clone(),
+        };
         TextStages { shared: Arc::new(shared), names }
     }
 }
@@ -111,6 +121,7 @@ impl Worker for TextWorker {
             extra: record.extra.clone(),
             ..Row::default()
         };
+        let mut text = None;
         // Whether the text is still markup, for `extract`.
         let mut markup = false;
         for (n, step) in shared.steps.iter().enumerate() {
@@ -120,19 +131,32 @@ impl Worker for TextWorker {
                     row.file = Some(shared.keep(record.id, &page)?);
                     Ok(())
                 }
-                Step::Decode => decode_page(&page, &mut row).map(|is_markup| markup = is_markup),
-                Step::Extract if markup => extract(&shared.extractor, &mut row),
+                Step::Decode => decode_page(&page, &mut row).map(|decoded| {
+                    markup = decoded.1;
+                    text = Some(decoded.0);
+                }),
+                Step::Extract if markup => {
+                    extract(&shared.extractor, text.as_deref().unwrap_or_default(), &mut row)
+                        .map(|extracted| text = Some(Cow::Owned(extracted)))
+                }
                 Step::Extract => Ok(()), // plain text is its own main text
                 Step::Clean => {
-                    clean_row(&mut row);
+                    clean_in_place(&mut text);
+                    clean_in_place(&mut row.title);
                     Ok(())
                 }
                 Step::Features(features) => {
-                    self.measure(features, &mut row);
+                    self.measure(features, text.as_deref().unwrap_or_default(), &mut row);
                     Ok(())
                 }
                 Step::Filter { reason, expr } => {
-                    if !expr.eval(&RowView { row: &row, columns: &shared.columns, hex: OnceCell::new() }) {
+                    let view = RowView {
+                        row: &row,
+                        text: text.as_deref(),
+                        columns: &shared.columns,
+                        hex: OnceCell::new(),
+                    };
+                    if !expr.eval(&view) {
                         return Ok(Outcome::Drop(reason.clone()));
                     }
                     Ok(())
@@ -143,13 +167,15 @@ impl Worker for TextWorker {
                 return Ok(Outcome::Failed(failure));
             }
         }
+        if shared.needs_text {
+            row.text = text.map(Cow::into_owned);
+        }
         Ok(Outcome::Row(Box::new(row)))
     }
 }
 
 impl TextWorker {
-    fn measure(&mut self, features: &[Feature], row: &mut Row) {
-        let text = row.text.as_deref().unwrap_or_default();
+    fn measure(&mut self, features: &[Feature], text: &str, row: &mut Row) {
         if features.iter().any(|feature| *feature != Feature::Language) {
             let counts = self.counter.count(text);
             row.word_count = Some(counts.word_count);
@@ -163,7 +189,8 @@ impl TextWorker {
     }
 }
 
-fn decode_page(page: &StoredPage, row: &mut Row) -> Result<bool, Failure> {
+/// The text, and whether it is markup.
+fn decode_page<'a>(page: &'a StoredPage, row: &mut Row) -> Result<(Cow<'a, str>, bool), Failure> {
     let content_type = page.content_type.as_deref();
     let kind = sniff(&page.body, content_type);
     if !kind.is_text() {
@@ -177,25 +204,26 @@ fn decode_page(page: &StoredPage, row: &mut Row) -> Result<bool, Failure> {
     }
     let decoded = decode(&page.body, content_type);
     row.charset = Some(decoded.charset.to_owned());
-    row.text = Some(decoded.text.into_owned());
-    Ok(kind.is_page() || kind == Sniffed::Xml)
+    Ok((decoded.text, kind.is_page() || kind == Sniffed::Xml))
 }
 
-fn extract(extractor: &dyn Extractor, row: &mut Row) -> Result<(), Failure> {
+fn extract(extractor: &dyn Extractor, html: &str, row: &mut Row) -> Result<String, Failure> {
     let url = row.final_url.as_deref().or(Some(&row.url));
-    let extracted = extractor.extract(row.text.as_deref().unwrap_or_default(), url).map_err(|error| {
-        Failure { stage: "extract".into(), kind: "too_large".into(), message: error.to_string(), attempts: 0 }
+    let extracted = extractor.extract(html, url).map_err(|error| Failure {
+        stage: "extract".into(),
+        kind: "too_large".into(),
+        message: error.to_string(),
+        attempts: 0,
     })?;
     row.title = extracted.title;
-    row.text = Some(extracted.text);
-    Ok(())
+    Ok(extracted.text)
 }
 
-fn clean_row(row: &mut Row) {
-    for text in [&mut row.text, &mut row.title].into_iter().flatten() {
-        if let std::borrow::Cow::Owned(cleaned) = clean(text) {
-            *text = cleaned;
-        }
+fn clean_in_place<T: AsRef<str> + From<String>>(text: &mut Option<T>) {
+    if let Some(text) = text
+        && let Cow::Owned(cleaned) = clean(text.as_ref())
+    {
+        *text = cleaned.into();
     }
 }
 
@@ -241,6 +269,8 @@ fn extension(kind: Sniffed) -> &'static str {
 /// A row as the filter sees it.
 struct RowView<'a> {
     row: &'a Row,
+    /// It is put into the row at the end only.
+    text: Option<&'a str>,
     columns: &'a [Column],
     hex: OnceCell<String>,
 }
@@ -248,6 +278,9 @@ struct RowView<'a> {
 impl expr::Row for RowView<'_> {
     fn get(&self, column: usize) -> expr::Value<'_> {
         let Some(column) = self.columns.get(column) else { return expr::Value::Null };
+        if *column == Column::Text {
+            return self.text.map_or(expr::Value::Null, expr::Value::Text);
+        }
         match column.cell(self.row) {
             Cell::Int(value) => value.map_or(expr::Value::Null, expr::Value::Int),
             Cell::Float(value) => value.map_or(expr::Value::Null, expr::Value::Float),

@@ -194,7 +194,21 @@ struct Setup {
     format: Format,
     dedup: Option<DedupKey>,
     workers: usize,
+    columns: &'static [Column],
 }
+
+const COLUMNS: &[Column] = &[
+    Column::Id,
+    Column::Url,
+    Column::FinalUrl,
+    Column::Status,
+    Column::Bytes,
+    Column::Sha256,
+    Column::Text,
+    Column::WordCount,
+];
+/// Not the text, which dedup may still compare.
+const FEW_COLUMNS: &[Column] = &[Column::WordCount, Column::Id];
 
 const OUT: &str = "/out";
 
@@ -205,16 +219,7 @@ impl Setup {
             out: PathBuf::from(OUT),
             sink: SinkSpec {
                 format: self.format,
-                columns: vec![
-                    Column::Id,
-                    Column::Url,
-                    Column::FinalUrl,
-                    Column::Status,
-                    Column::Bytes,
-                    Column::Sha256,
-                    Column::Text,
-                    Column::WordCount,
-                ],
+                columns: self.columns.to_vec(),
                 zstd_level: 1,
                 row_group_rows: 10,
                 metadata: vec![("tricorne.plan_hash".into(), "model".into())],
@@ -279,6 +284,18 @@ fn assert_same(expected: &BTreeMap<String, Vec<u8>>, actual: &BTreeMap<String, V
     }
 }
 
+/// A manifest that stands in the folder is true, whenever somebody looks.
+fn assert_true_manifest(files: &MemoryFiles, what: &str) {
+    let found = results(files);
+    let Some(manifest) = found.get("manifest.json") else { return };
+    let manifest: serde_json::Value = serde_json::from_slice(manifest).unwrap();
+    for shard in manifest["shards"].as_array().unwrap() {
+        let digest = Sha256::digest(&found[shard["file"].as_str().unwrap()]);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shard["sha256"], digest, "{what}: {shard}");
+    }
+}
+
 /// Runs, killed at each of `kills` (steps from the start of each run), until a run gets through.
 fn run_with_kills(
     setup: &Setup,
@@ -295,11 +312,14 @@ fn run_with_kills(
             assert!(result.is_ok(), "{result:?}");
         }
         files.revive();
+        assert_true_manifest(files, &format!("killed at {kill}"));
         if power {
             files.power_loss();
+            assert_true_manifest(files, &format!("power cut at {kill}"));
         }
     }
     setup.run(files, network, retry).unwrap();
+    assert_true_manifest(files, "in the end");
     assert_eq!(files.violations(), Vec::<String>::new());
 }
 
@@ -308,7 +328,7 @@ fn hex(text: &str) -> String {
 }
 
 fn setup(format: Format, dedup: Option<DedupKey>) -> Setup {
-    Setup { records: 1000, records_per_shard: 64, format, dedup, workers: 2 }
+    Setup { records: 1000, records_per_shard: 64, format, dedup, workers: 2, columns: COLUMNS }
 }
 
 #[test]
@@ -362,6 +382,30 @@ fn a_run_makes_what_a_simple_loop_makes() {
 }
 
 #[test]
+fn rows_without_their_text_are_the_same_rows() {
+    for dedup in [None, Some(DedupKey::Text)] {
+        let calm = |columns| {
+            let calm = Setup { columns, ..setup(Format::Jsonl, dedup) }.calm(1);
+            let shards = calm.into_iter().filter(|(name, _)| name.starts_with("shard-"));
+            let lines: Vec<serde_json::Value> = shards
+                .flat_map(|(_, bytes)| {
+                    serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Vec<_>>()
+                })
+                .map(Result::unwrap)
+                .collect();
+            lines
+        };
+        let expected: Vec<_> = calm(COLUMNS)
+            .iter()
+            .map(|row| serde_json::json!({"word_count": row["word_count"], "id": row["id"]}))
+            .collect();
+        let few = calm(FEW_COLUMNS);
+        assert_eq!(few, expected);
+        assert!(few[0].to_string().starts_with("{\"word_count\":"), "{}", few[0]);
+    }
+}
+
+#[test]
 fn concurrency_and_timing_do_not_change_the_bytes() {
     for format in [Format::Jsonl, Format::Parquet] {
         let calm = setup(format, Some(DedupKey::Text)).calm(7);
@@ -393,7 +437,7 @@ fn kill_at_every_step(setup: &Setup, power: bool) {
 }
 
 fn small(dedup: Option<DedupKey>) -> Setup {
-    Setup { records: 50, records_per_shard: 16, format: Format::Jsonl, dedup, workers: 2 }
+    Setup { records: 50, records_per_shard: 16, format: Format::Jsonl, dedup, workers: 2, columns: COLUMNS }
 }
 
 #[test]
@@ -411,9 +455,7 @@ fn a_power_cut_at_any_step_costs_no_byte() {
     kill_at_every_step(&small(Some(DedupKey::Sha256)), true);
 }
 
-#[test]
-fn a_retry_killed_at_any_step_ends_as_if_all_had_gone_well() {
-    let setup = small(Some(DedupKey::Text));
+fn kill_a_retry_at_every_step(setup: &Setup, power: bool) {
     let calm = setup.calm(5);
     let after_failures = |network: &Arc<Network>| {
         let files = MemoryFiles::default();
@@ -435,13 +477,33 @@ fn a_retry_killed_at_any_step_ends_as_if_all_had_gone_well() {
             files.die_at(step);
             let _ = setup.run(&files, &network, true);
             files.revive();
+            if power {
+                files.power_loss();
+            }
+            assert_true_manifest(&files, &format!("retry killed at step {step} of {steps}"));
             if plain_run_between {
                 setup.run(&files, &network, false).unwrap();
+                assert_true_manifest(&files, &format!("a plain run after the kill at {step}"));
             }
-            run_with_kills(&setup, &files, &network, &[], true, false);
+            run_with_kills(setup, &files, &network, &[], true, false);
             assert_same(&calm, &results(&files), &format!("retry killed at step {step} of {steps}"));
         }
     }
+}
+
+#[test]
+fn a_retry_killed_at_any_step_ends_as_if_all_had_gone_well() {
+    kill_a_retry_at_every_step(&small(Some(DedupKey::Text)), false);
+}
+
+#[test]
+fn a_retry_without_dedup_killed_at_any_step() {
+    kill_a_retry_at_every_step(&small(None), false);
+}
+
+#[test]
+fn a_retry_cut_off_from_power_at_any_step() {
+    kill_a_retry_at_every_step(&Setup { columns: FEW_COLUMNS, ..small(Some(DedupKey::Text)) }, true);
 }
 
 proptest! {
@@ -458,9 +520,11 @@ proptest! {
         records_per_shard in prop_oneof![Just(7u64), Just(64), Just(333), Just(5000)],
         workers in 1..4usize,
         power in any::<bool>(),
+        few_columns in any::<bool>(),
     ) {
         let format = if parquet { Format::Parquet } else { Format::Jsonl };
-        let setup = Setup { records: 1000, records_per_shard, format, dedup, workers };
+        let columns = if few_columns { FEW_COLUMNS } else { COLUMNS };
+        let setup = Setup { records: 1000, records_per_shard, format, dedup, workers, columns };
         let calm = setup.calm(seed);
         let files = MemoryFiles::default();
         let network = Network::new(seed, true);

@@ -1,7 +1,8 @@
 //! Which columns the rows of a plan have.
 
-use super::{Feature, Plan, Source, Stage};
+use super::{DedupKey, Feature, Plan, Source, Stage};
 use crate::expr::{Column, ColumnType};
+use crate::sink;
 
 impl Feature {
     /// The type of its column.
@@ -16,7 +17,7 @@ impl Feature {
 }
 
 impl Plan {
-    /// The columns of the rows, in the order of the output: what the source and the download give, then what
+    /// The columns that rows have, in the order of the output: what the source and the download give, then what
     /// the stages add, then `extra` (the other keys of a JSONL record, as JSON text) and `file` (of kept pages).
     #[must_use]
     pub fn columns(&self) -> Vec<Column> {
@@ -26,6 +27,24 @@ impl Plan {
         }
         columns
     }
+
+    /// The columns that are written: those that the sink names, or else all that rows have.
+    #[must_use]
+    pub fn written_columns(&self) -> Vec<sink::Column> {
+        self.sink.columns.clone().unwrap_or_else(|| of_the_sink(&self.columns()))
+    }
+
+    /// Whether anything after the per-record stages looks at the text.
+    pub(crate) fn needs_text(&self) -> bool {
+        self.written_columns().contains(&sink::Column::Text)
+            || self.stages.contains(&Stage::Dedup { by: DedupKey::Text })
+    }
+}
+
+/// The same columns as the sink knows them.
+pub(crate) fn of_the_sink(columns: &[Column]) -> Vec<sink::Column> {
+    let by_name = |name| sink::Column::by_name(name).expect("every column of a plan is one of the sink's");
+    columns.iter().map(|column| by_name(&column.name)).collect()
 }
 
 /// The columns of rows from a JSONL source or another one, after these stages.
@@ -67,11 +86,10 @@ pub(super) fn how_to_get(name: &str) -> Option<String> {
         return Some(format!("add `{name}` to the `columns` of a stage with `use = \"features\"`"));
     }
     match name {
-        "title" => Some("add a stage with `use = \"extract\"` before it".into()),
-        "text" | "charset" => {
-            Some("add a stage with `use = \"extract\"` or `use = \"clean\"` before it".into())
-        }
+        "title" => Some("add a stage with `use = \"extract\"`".into()),
+        "text" | "charset" => Some("add a stage with `use = \"extract\"` or `use = \"clean\"`".into()),
         "extra" => Some("only a `jsonl` source gives `extra`".into()),
+        "file" => Some("set `keep_pages = true` in `[sink]`".into()),
         _ => None,
     }
 }

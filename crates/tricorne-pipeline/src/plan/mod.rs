@@ -43,11 +43,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 pub use bytes::parse_bytes;
+pub(crate) use columns::of_the_sink;
 pub use diff::diff;
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use shape::DATA_VERSION;
 
 use crate::expr::Expr;
+use crate::sink::Column;
 
 /// A checked plan: where records come from, what happens to them, where rows go.
 #[derive(Clone, Debug, PartialEq)]
@@ -328,13 +330,16 @@ pub struct Sink {
     pub format: Format,
     /// How many input records make a shard. Default: 10,000.
     pub records_per_shard: u64,
-    /// The zstd level of Parquet, 1 (fast) to 22 (small); unused by JSONL. Default: 3.
+    /// The zstd level of Parquet, 1 (fast) to 22 (small); unused by JSONL. Default: 2.
     pub compression_level: i32,
     /// Rows in one row group of Parquet; unused by JSONL. Default: 2,000, some 10 MB of page text.
     pub row_group_rows: u64,
     /// Keep every page that is received as a file below `pages/`, named after its content; the column `file` of its row
     /// names it. Default: no.
     pub keep_pages: bool,
+    /// The columns that are written, in this order, `id` among them; `None` for all of [`Plan::columns`], the default. A
+    /// text that is not written is let go of as soon as it has been measured, filtered and compared.
+    pub columns: Option<Vec<Column>>,
 }
 
 impl Sink {
@@ -344,9 +349,10 @@ impl Sink {
             path: path.into(),
             format: Format::Parquet,
             records_per_shard: 10_000,
-            compression_level: 3,
+            compression_level: 2,
             row_group_rows: 2_000,
             keep_pages: false,
+            columns: None,
         }
     }
 }

@@ -6,11 +6,14 @@ use std::{fs, io};
 
 use toml::de::{DeTable, DeValue};
 
+use super::columns::{columns, how_to_get, of_the_sink};
 use super::error::{PlanError, PlanErrorKind, PlanErrors};
 use super::reader::{Found, PLAN, Reader, Section};
 use super::stages::{STAGE, stages};
 use super::{Fetch, Format, InputPath, Plan, Run, Sink, Source};
+use crate::expr::Column;
 use crate::expr::nearest::nearest;
+use crate::sink;
 
 /// The sections of a plan, with what messages call them and the keys they have. Keys of stages depend on the
 /// stage and are checked there.
@@ -42,7 +45,15 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
     (
         "sink",
         "`[sink]`",
-        &["path", "format", "records_per_shard", "compression_level", "row_group_rows", "keep_pages"],
+        &[
+            "path",
+            "format",
+            "records_per_shard",
+            "compression_level",
+            "row_group_rows",
+            "keep_pages",
+            "columns",
+        ],
     ),
     ("run", "`[run]`", &["workers", "watchdog_secs"]),
 ];
@@ -138,8 +149,10 @@ fn check<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>, base_dir: &Path) ->
     let fetch = fetch(reader, root, has_urls, base_dir);
     let columns_unknown = source.is_none() && !has_urls;
     let stages = stages(reader, root, has_key("jsonl") || columns_unknown);
-    let sink = required(reader, root, "sink", "`[sink]`", "`path = \"out\"`")
-        .and_then(|section| sink(reader, &section, base_dir));
+    let sink = required(reader, root, "sink", "`[sink]`", "`path = \"out\"`").and_then(|section| {
+        let from_jsonl = has_key("jsonl");
+        sink(reader, &section, base_dir, &columns(from_jsonl, &stages))
+    });
     let run = run(reader, root);
     Some(Plan {
         path: reader.path.into(),
@@ -362,7 +375,14 @@ fn fetch<'a>(
     })
 }
 
-fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> Option<Sink> {
+fn sink<'a>(
+    reader: &mut Reader<'a>,
+    section: &Section<'a>,
+    base_dir: &Path,
+    available: &[Column],
+) -> Option<Sink> {
+    // Where a stage or the source has a mistake, nobody knows which columns there are.
+    let certain = reader.count() == 0;
     reader.check_keys(section, keys_of("sink"), owner);
     if !section.table.contains_key("path") {
         reader.missing(section, "path", "`path = \"out\"`, the output folder");
@@ -380,6 +400,7 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
             reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
         }
     }
+    let keep_pages = reader.flag(section, "keep_pages").unwrap_or(default.keep_pages);
     let sink = Sink {
         format,
         records_per_shard: reader
@@ -391,10 +412,44 @@ fn sink<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> 
         row_group_rows: reader
             .integer(section, "row_group_rows", 1..=10_000_000)
             .unwrap_or(default.row_group_rows),
-        keep_pages: reader.flag(section, "keep_pages").unwrap_or(default.keep_pages),
+        keep_pages,
+        columns: written_columns(reader, section, available, keep_pages, certain),
         path: default.path,
     };
     path.is_some().then_some(sink)
+}
+
+/// The columns that the sink names; `None` where it names none, or all that there are in their order.
+fn written_columns<'a>(
+    reader: &mut Reader<'a>,
+    section: &Section<'a>,
+    available: &[Column],
+    keep_pages: bool,
+    certain: bool,
+) -> Option<Vec<sink::Column>> {
+    let value = section.table.get("columns")?;
+    let names = reader.strings("columns", value, "a list of columns")?;
+    reader.refuse_repeats("columns", &names);
+    let mut all = of_the_sink(available);
+    if keep_pages {
+        all.push(sink::Column::File);
+    }
+    let choices: Vec<_> = sink::Column::ALL.iter().map(|column| (column.name(), *column)).collect();
+    let mut columns = Vec::new();
+    for name in &names {
+        let Some(column) = reader.one_of("column", name, &choices) else { continue };
+        if certain && !all.contains(&column) {
+            let message = format!("rows have no column `{}` to write", name.value);
+            reader.error(name.span.clone(), PlanErrorKind::StageOrder, message, how_to_get(name.value));
+        }
+        columns.push(column);
+    }
+    if columns.len() == names.len() && !columns.contains(&sink::Column::Id) {
+        let message = "`columns` has no `id`";
+        let hint = "add `\"id\"`: a retry finds rows by it";
+        reader.error(value.span(), PlanErrorKind::BadValue, message, hint.to_owned());
+    }
+    (columns != all).then_some(columns)
 }
 
 fn run(reader: &mut Reader<'_>, root: &DeTable<'_>) -> Run {

@@ -32,6 +32,9 @@ impl Plan {
             out.line("row_group_rows", self.sink.row_group_rows);
         }
         out.line("keep_pages", self.sink.keep_pages);
+        let columns: Vec<String> =
+            self.written_columns().iter().map(|column| column.name().to_owned()).collect();
+        out.strings("columns", &columns);
         out.section("[run]");
         out.limit("workers", self.run.workers);
         out.seconds("watchdog_secs", self.run.watchdog_secs);

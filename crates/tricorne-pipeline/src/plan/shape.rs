@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{Format, Plan, Source, Stage};
 
 /// Changes whenever the same plan would make other data than before: other columns, values or shard bytes.
-pub const DATA_VERSION: u32 = 1;
+pub const DATA_VERSION: u32 = 2;
 
 impl Plan {
     /// Everything that shapes the data, and nothing else: the kind of source, the stages with their options,
@@ -59,6 +59,10 @@ impl Plan {
         if self.sink.format == Format::Parquet {
             sink.insert("compression_level".into(), self.sink.compression_level.into());
             sink.insert("row_group_rows".into(), self.sink.row_group_rows.into());
+        }
+        if let Some(columns) = &self.sink.columns {
+            let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
+            sink.insert("columns".into(), names.into());
         }
         sink.into()
     }

@@ -14,7 +14,7 @@ use crate::error::RunError;
 use crate::expr::ColumnType;
 use crate::layout::{CommitRecord, Part, read_failed, write_json};
 use crate::observer::Event;
-use crate::publish::{losers_of, publish_failed, publish_manifest, publish_shard};
+use crate::publish::{KEYS_AT_ONCE, find_losers, publish_failed, publish_manifest, publish_shard};
 use crate::report::{RunReport, ShardReport, StageReport};
 
 pub(super) fn finish(engine: &Engine, run: &Run, interrupted: bool) -> Result<RunReport, RunError> {
@@ -52,11 +52,17 @@ fn publish(
     commits: &BTreeMap<u64, CommitRecord>,
 ) -> Result<Vec<ShardReport>, RunError> {
     let (files, layout) = (&*run.files, &run.layout);
-    let losers = losers_of(files, layout, engine.dedup, commits)?;
+    let losers = engine.dedup.map(|_| find_losers(files, layout, commits, KEYS_AT_ONCE)).transpose()?;
     let mut shards = Vec::new();
     for (&shard, record) in commits {
-        let placed =
-            publish_shard(files, layout, &engine.sink, engine.records_per_shard, (shard, record), &losers)?;
+        let placed = publish_shard(
+            files,
+            layout,
+            &engine.sink,
+            engine.records_per_shard,
+            (shard, record),
+            losers.as_ref(),
+        )?;
         let first_id = shard * engine.records_per_shard;
         shards.push(ShardReport {
             file: layout.published_name(shard),

@@ -41,7 +41,7 @@ use crate::journal::{Journal, Progress, input_check};
 use crate::layout::{CommitRecord, Layout, Part, read_failed};
 use crate::observer::{Event, Observer};
 use crate::plan::DedupKey;
-use crate::publish::{Losers, publish_shard};
+use crate::publish::publish_shard;
 use crate::record::{Failure, Input, Outcome, Page, Record, StoredPage};
 use crate::report::{FetchStats, RunReport};
 use crate::sink::SinkSpec;
@@ -614,7 +614,7 @@ impl Run {
                 Pages::Fetched(_) => Ok(task.shard.journal.read_page(task.record.id)?),
                 Pages::Local(load) => load.load(&task.record),
             };
-            let outcome = match page {
+            let mut outcome = match page {
                 Err(failure) => Outcome::Failed(failure),
                 Ok(page) => {
                     if matches!(self.pages, Pages::Local(_)) {
@@ -640,6 +640,9 @@ impl Run {
                     }
                 }
             };
+            if let Outcome::Row(row) = &mut outcome {
+                self.sink.prepare(row, self.dedup);
+            }
             self.outcome(&task, &outcome)?;
             self.in_work.text_ends(slot);
         }
@@ -695,8 +698,12 @@ impl Run {
     }
 
     fn commit_shards(self: &Arc<Self>) -> Result<(), RunError> {
-        let ctx =
-            Committing { files: &*self.files, layout: &self.layout, sink: &self.sink, dedup: self.dedup };
+        let ctx = Committing {
+            files: &*self.files,
+            layout: &self.layout,
+            sink: &self.sink,
+            has_dedup: self.dedup.is_some(),
+        };
         let mut assemblies: BTreeMap<u64, Assembly> = BTreeMap::new();
         while let Ok(shard) = self.ready.get() {
             let (wall, cpu) = (Instant::now(), thread_cpu_time());
@@ -708,11 +715,10 @@ impl Run {
                 None => Assembly::start(&ctx, shard.number, shard.first_id, shard.before.as_ref())?,
             };
             let ready = shard.ready();
-            assembly.advance(&ctx, &shard.journal, ready.end)?;
+            assembly.advance(&shard.journal, ready.end)?;
             if let Some(input) = ready.complete {
                 let record = assembly.commit(&ctx, input)?;
                 if self.dedup.is_none() {
-                    let none = Losers::default();
                     let placed = (shard.number, &record);
                     publish_shard(
                         &*self.files,
@@ -720,7 +726,7 @@ impl Run {
                         &self.sink,
                         self.records_per_shard,
                         placed,
-                        &none,
+                        None,
                     )?;
                 }
                 self.counters.committed.add(u64::from(shard.before.is_none()));

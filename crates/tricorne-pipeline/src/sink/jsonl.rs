@@ -52,7 +52,7 @@ impl ShardWriter for JsonlShard {
 
     fn finish(self: Box<Self>) -> Result<Written, RunError> {
         let (sha256, bytes) = self.out.finish().map_err(RunError::io("write", &self.path))?;
-        Ok(Written { rows: self.rows, bytes, sha256 })
+        Ok(Written { rows: self.rows, bytes, sha256: Some(sha256) })
     }
 }
 
@@ -60,16 +60,19 @@ fn json(line: &mut Vec<u8>, value: &impl serde::Serialize) {
     serde_json::to_writer(line, value).expect("numbers and text always have a JSON form");
 }
 
+/// A row as it was written; which columns are there, the plan has decided.
 #[derive(Deserialize)]
 struct Line<'a> {
     id: u64,
+    #[serde(default)]
     url: String,
     final_url: Option<String>,
     status: Option<u16>,
     content_type: Option<String>,
     charset: Option<String>,
+    #[serde(default)]
     bytes: u64,
-    sha256: String,
+    sha256: Option<String>,
     title: Option<String>,
     text: Option<String>,
     word_count: Option<u64>,
@@ -96,6 +99,10 @@ pub(super) fn read(_spec: &SinkSpec, file: Arc<dyn File>, path: &Path) -> Result
 
 fn parse(line: &[u8]) -> Result<Row, String> {
     let line: Line<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let sha256 = match line.sha256 {
+        Some(hex) => unhex(&hex).ok_or_else(|| format!("`{hex}` is not a SHA-256"))?,
+        None => [0; 32],
+    };
     Ok(Row {
         id: line.id,
         url: line.url,
@@ -104,7 +111,7 @@ fn parse(line: &[u8]) -> Result<Row, String> {
         content_type: line.content_type,
         charset: line.charset,
         bytes: line.bytes,
-        sha256: unhex(&line.sha256).ok_or_else(|| format!("`{}` is not a SHA-256", line.sha256))?,
+        sha256,
         title: line.title,
         text: line.text,
         word_count: line.word_count,
@@ -114,5 +121,6 @@ fn parse(line: &[u8]) -> Result<Row, String> {
         language: line.language,
         file: line.file,
         extra: line.extra.map(|raw| raw.get().to_owned()),
+        key: None,
     })
 }

@@ -5,6 +5,7 @@
 
 mod jsonl;
 mod parquet;
+mod staged;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::error::RunError;
 use crate::expr::ColumnType;
 use crate::files::{File, Files};
-use crate::plan::Format;
+use crate::plan::{DedupKey, Format};
 use crate::record::Row;
 
 /// A value of a row, borrowed.
@@ -113,7 +114,8 @@ pub struct SinkSpec {
 pub(crate) struct Written {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
-    pub(crate) sha256: [u8; 32],
+    /// Of a shard file; nobody asks for that of staged rows.
+    pub(crate) sha256: Option<[u8; 32]>,
 }
 
 /// Writes one shard file. Dropped without [`finish`](ShardWriter::finish), it leaves an unusable file
@@ -127,6 +129,49 @@ pub(crate) trait ShardWriter: Send {
 pub(crate) type Rows = Box<dyn Iterator<Item = Result<Row, RunError>> + Send>;
 
 impl SinkSpec {
+    /// Prepares a finished row for journal and sink: notes what dedup compares, and lets go of a text that is not to be
+    /// written, so that it costs nothing from here on.
+    pub(crate) fn prepare(&self, row: &mut Row, dedup: Option<DedupKey>) {
+        row.key = dedup.map(|by| {
+            let digest: [u8; 32] = match by {
+                DedupKey::Text => Sha256::digest(row.text.as_deref().unwrap_or_default()).into(),
+                DedupKey::Sha256 => row.sha256,
+            };
+            digest[..16].try_into().expect("a digest is longer than 16 bytes")
+        });
+        if !self.columns.contains(&Column::Text) {
+            row.text = None;
+        }
+    }
+
+    /// Starts the file of rows of a commit. Dedup will write it anew without its losers, so with dedup the rows are only
+    /// put down as they are; without, it is the shard file.
+    pub(crate) fn stage(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+        has_dedup: bool,
+    ) -> Result<Box<dyn ShardWriter>, RunError> {
+        if !has_dedup {
+            return self.create(files, path);
+        }
+        Ok(Box::new(staged::StagedRows::create(files, path).map_err(RunError::io("create", path))?))
+    }
+
+    /// Reads the rows of a commit back, in order.
+    pub(crate) fn read_staged(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+        has_dedup: bool,
+    ) -> Result<Rows, RunError> {
+        if !has_dedup {
+            return self.read(files, path);
+        }
+        let file = files.open(path).map_err(RunError::io("open", path))?;
+        staged::read(file, path)
+    }
+
     /// Starts a shard file at `path`.
     pub(crate) fn create(&self, files: &dyn Files, path: &Path) -> Result<Box<dyn ShardWriter>, RunError> {
         let out = HashingFile::create(files, path).map_err(RunError::io("create", path))?;
@@ -256,6 +301,7 @@ pub(crate) mod tests {
                     language: c.1,
                     file: None,
                     extra: c.2.map(str::to_owned),
+                    key: None,
                 };
             rows.into_iter().enumerate().map(make).collect()
         })
@@ -280,7 +326,7 @@ pub(crate) mod tests {
                 let bytes = std::fs::read(&path).unwrap();
                 prop_assert_eq!(written.rows, rows.len() as u64);
                 prop_assert_eq!(written.bytes, bytes.len() as u64);
-                prop_assert_eq!(written.sha256, <[u8; 32]>::from(Sha256::digest(&bytes)));
+                prop_assert_eq!(written.sha256, Some(Sha256::digest(&bytes).into()));
                 Ok(bytes)
             };
             let first = write("a", &rows)?;

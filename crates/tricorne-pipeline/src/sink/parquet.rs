@@ -179,7 +179,7 @@ impl ShardWriter for ParquetShard {
             .and_then(|()| self.writer.into_inner())
             .map_err(|error| parquet_error("write", &path, error))
             .and_then(|out| out.finish().map_err(RunError::io("sync", &path)))
-            .map(|(sha256, bytes)| Written { rows, bytes, sha256 })
+            .map(|(sha256, bytes)| Written { rows, bytes, sha256: Some(sha256) })
     }
 }
 

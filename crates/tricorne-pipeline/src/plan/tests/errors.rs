@@ -358,6 +358,43 @@ fn each_mistake_has_its_own_words() {
             "use a number from `1` to `22`",
         ),
         (
+            sink("columns = ['id', 'word_cuont']\n[[stage]]\nuse = 'clean'"),
+            (5, 18, BadValue),
+            "there is no column `word_cuont`",
+            "did you mean `word_count`?",
+        ),
+        (
+            sink("columns = ['id', 'ulr']"),
+            (5, 18, BadValue),
+            "there is no column `ulr`",
+            "did you mean `url`?",
+        ),
+        (
+            sink("columns = ['id', 'title']\n[[stage]]\nuse = 'clean'"),
+            (5, 18, StageOrder),
+            "rows have no column `title` to write",
+            "add a stage with `use = \"extract\"`",
+        ),
+        (
+            sink("columns = ['id', 'file']"),
+            (5, 18, StageOrder),
+            "rows have no column `file` to write",
+            "set `keep_pages = true` in `[sink]`",
+        ),
+        (
+            sink("columns = ['url', 'status']"),
+            (5, 11, BadValue),
+            "`columns` has no `id`",
+            "add `\"id\"`: a retry finds rows by it",
+        ),
+        (
+            sink("columns = ['id', 'url', 'id']"),
+            (5, 25, Duplicate),
+            "`'id'` is in `columns` twice",
+            "leave one out",
+        ),
+        (sink("columns = []"), (5, 11, BadValue), "`columns` is empty", "give a list of columns"),
+        (
             sink("[run]\nworkers = '4'"),
             (6, 11, WrongType),
             "`workers` must be a whole number or `\"auto\"`, not the string `'4'`",
@@ -424,7 +461,7 @@ fn wide_characters_and_tabs_keep_the_marks_in_place() {
     let errors = refuse("[source]\nurls = '-'\n[sink]\n\t\"世界\" = 1\n\tpath = 'o'\n");
     let expected = "plan.toml:4:2: unknown key `世界` in `[sink]`\n 4 | \t\"世界\" = 1\n   | \t^^^^^^\n   \
                     = hint: the keys of `[sink]` are `path`, `format`, `records_per_shard`, \
-                    `compression_level`, `row_group_rows` and `keep_pages`";
+                    `compression_level`, `row_group_rows`, `keep_pages` and `columns`";
     assert_eq!(errors.to_string(), expected);
     let errors = refuse("[source]\nurls = '-'\n[sink]\npath = 'o' # 世界\nformat = { 世界 = 1 }\n");
     assert_eq!(errors.errors()[0].line, 5);

@@ -137,9 +137,32 @@ fn every_key_is_read() {
             compression_level: 9,
             row_group_rows: 11,
             keep_pages: true,
+            columns: None,
         }
     );
     assert_eq!(plan.run, Run { workers: fixed(2), watchdog_secs: 5.0 });
+}
+
+#[test]
+fn the_sink_may_name_its_columns() {
+    let plan = |columns: &str| {
+        parse(&format!(
+            "[source]\nurls = '-'\n[[stage]]\nuse = 'features'\n[sink]\npath = 'o'\nkeep_pages = true\n{columns}"
+        ))
+    };
+    let written = |plan: &Plan| plan.written_columns().iter().map(|column| column.name()).collect::<Vec<_>>();
+    let all = plan("");
+    assert_eq!(written(&all), column_names(&all));
+    assert!(all.needs_text());
+
+    let some = plan("columns = ['word_count', 'id', 'file']");
+    assert_eq!(written(&some), ["word_count", "id", "file"]);
+    assert!(!some.needs_text());
+    // A condition can still name the others.
+    assert_eq!(column_names(&some), column_names(&all));
+
+    let spelt_out = plan(&format!("columns = {:?}", column_names(&all)));
+    assert_eq!(spelt_out, all);
 }
 
 #[test]

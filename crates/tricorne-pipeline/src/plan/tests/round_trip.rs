@@ -120,6 +120,7 @@ fn sink(base: PathBuf) -> impl Strategy<Value = Sink> {
                     compression_level,
                     row_group_rows,
                     keep_pages,
+                    columns: None,
                 }
             } else {
                 Sink { format: Format::Jsonl, records_per_shard, keep_pages, ..Sink::new(path) }
@@ -132,8 +133,8 @@ fn plan(base: &Path) -> impl Strategy<Value = Plan> + use<> {
     let base = base.to_owned();
     let columns = parse("[source]\nurls = '-'\n[[stage]]\nuse = 'clean'\n[sink]\npath = 'o'\n").columns();
     let run = (limit(), seconds()).prop_map(|(workers, watchdog_secs)| Run { workers, watchdog_secs });
-    (source(base.clone()), fetch(base.clone()), stages(columns), sink(base.clone()), run).prop_map(
-        move |(source, fetch, stages, sink, run)| Plan {
+    (source(base.clone()), fetch(base.clone()), stages(columns), sink(base.clone()), run)
+        .prop_map(move |(source, fetch, stages, sink, run)| Plan {
             path: "plan.toml".into(),
             base_dir: base.clone(),
             fetch: source.has_urls().then_some(fetch),
@@ -141,8 +142,18 @@ fn plan(base: &Path) -> impl Strategy<Value = Plan> + use<> {
             stages,
             sink,
             run,
-        },
-    )
+        })
+        .prop_flat_map(|plan| {
+            // The columns that there are depend on all the rest.
+            let all = plan.written_columns();
+            let others = prop::sample::subsequence(all[1..].to_vec(), 0..all.len()).prop_shuffle();
+            prop::option::of(others).prop_map(move |others| {
+                let mut plan = plan.clone();
+                let chosen = others.map(|others| [&others[..], &all[..1]].concat());
+                plan.sink.columns = chosen.filter(|chosen| *chosen != all);
+                plan
+            })
+        })
 }
 
 #[test]
@@ -203,9 +214,25 @@ columns = [
 path = "out"
 format = "parquet"
 records_per_shard = 10000
-compression_level = 3
+compression_level = 2
 row_group_rows = 2000
 keep_pages = false
+columns = [
+    "id",
+    "url",
+    "final_url",
+    "status",
+    "content_type",
+    "charset",
+    "bytes",
+    "sha256",
+    "text",
+    "word_count",
+    "unique_words",
+    "avg_word_len",
+    "char_count",
+    "language",
+]
 
 [run]
 workers = "auto"
