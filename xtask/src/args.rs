@@ -4,6 +4,7 @@
 pub(crate) const USAGE: &str = "\
 usage: cargo xtask check [--deep] [--from STEP | --only STEP]
        cargo xtask bench [NAME] [--data DIR] [--json]
+       cargo xtask fault process [--json]
 
 check   runs, in this order, and stops at the first failure:
         fmt clippy tests doctests loom layers text lockfile venv wheel pytest stubs
@@ -12,7 +13,10 @@ check   runs, in this order, and stops at the first failure:
         --only STEP    nothing but STEP
 bench   runs the benchmarks in release mode (all of them, or NAME)
         --data DIR     pages with known text, for the benchmark of the extraction
-        --json         one line `{bench, impl, value, unit, rounds, floor}` for each figure, instead of a table";
+        --json         one line `{bench, impl, value, unit, rounds, floor}` for each figure, instead of a table
+fault   does the worst to a part of the project, and says what was survived
+        process        workers, template and parent of a process pool killed, and worse
+        --json         one line `{fault, passed, ...}` for each, with what was measured";
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -20,6 +24,7 @@ pub(crate) enum Request {
     Help,
     Check(CheckOptions),
     Bench(BenchOptions),
+    Fault(FaultOptions),
 }
 
 /// The arguments of `check`.
@@ -38,6 +43,13 @@ pub(crate) struct BenchOptions {
     pub(crate) json: bool,
 }
 
+/// The arguments of `fault`.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct FaultOptions {
+    pub(crate) name: String,
+    pub(crate) json: bool,
+}
+
 /// Reads the words after `cargo xtask`; the error says which word is wrong.
 pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     let Some((command, rest)) = words.split_first() else {
@@ -49,6 +61,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     match command.as_str() {
         "check" => parse_check(rest).map(Request::Check),
         "bench" => parse_bench(rest).map(Request::Bench),
+        "fault" => parse_fault(rest).map(Request::Fault),
         other => Err(format!("no command `{other}`")),
     }
 }
@@ -86,6 +99,21 @@ fn parse_bench(words: &[String]) -> Result<BenchOptions, String> {
     Ok(options)
 }
 
+fn parse_fault(words: &[String]) -> Result<FaultOptions, String> {
+    let mut options = FaultOptions::default();
+    for word in words {
+        match word.as_str() {
+            "--json" => options.json = true,
+            "process" => options.name.clone_from(word),
+            other => return Err(format!("`fault` has no argument `{other}`")),
+        }
+    }
+    if options.name.is_empty() {
+        return Err("`fault` needs a name: `process`".to_owned());
+    }
+    Ok(options)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +141,12 @@ mod tests {
     }
 
     #[test]
+    fn fault_takes_a_name_and_json() {
+        let expected = FaultOptions { name: "process".to_owned(), json: true };
+        assert_eq!(parse_line("fault process --json"), Ok(Request::Fault(expected)));
+    }
+
+    #[test]
     fn wrong_words_are_named() {
         for (line, named) in [
             ("check --depp", "`--depp`"),
@@ -121,6 +155,8 @@ mod tests {
             ("bench a b", "`b`"),
             ("bench --jsn", "`--jsn`"),
             ("bench --data", "`--data`"),
+            ("fault", "`process`"),
+            ("fault proces", "`proces`"),
             ("chek", "`chek`"),
             ("", "which"),
         ] {

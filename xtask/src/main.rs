@@ -1,10 +1,11 @@
 //! The project's own commands: `cargo xtask check` runs everything that a change has to pass, `cargo xtask bench` prints the
-//! figures that BENCHMARKS.md quotes.
+//! figures that BENCHMARKS.md quotes, `cargo xtask fault` kills what can be killed.
 
 mod args;
 mod bench;
 mod check;
 mod command;
+mod fault;
 mod features;
 mod layers;
 mod lexer;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         }
         Ok(Request::Check(options)) => check::run(&options),
         Ok(Request::Bench(options)) => bench::run(&options),
+        Ok(Request::Fault(options)) => fault::run(&options),
         Err(message) => Err(format!("{message}\n\n{}", args::USAGE)),
     };
     match outcome {

@@ -1,6 +1,9 @@
 //! What can go wrong with a task, and with the executor that should run it.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a task has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,28 @@ pub enum TaskError {
         /// Name of the executor.
         executor: String,
     },
+    /// It took longer than its time-out, and its worker process was killed.
+    #[error("task was killed after its time-out of `{after:?}`")]
+    TimedOut {
+        /// The time-out.
+        after: Duration,
+    },
+    /// The worker process that ran it ended.
+    #[cfg(target_os = "linux")]
+    #[error("{0}")]
+    WorkerCrashed(Arc<crate::process::WorkerCrashed>),
+    /// Its argument or its result could not be sent to another process, or not be read there.
+    #[error("argument or result of a task could not be sent: {message}")]
+    Transport {
+        /// What went wrong.
+        message: String,
+    },
+    /// Its executor can run nothing: the initializer failed, or workers cannot be started.
+    #[error("process pool is broken: {message}")]
+    Broken {
+        /// Why.
+        message: String,
+    },
 }
 
 fn at(location: Option<&String>) -> String {
@@ -44,6 +69,20 @@ pub enum ExecError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The program that should become the template of worker processes did not.
+    #[cfg(target_os = "linux")]
+    #[error("the program that was started for worker processes did not serve as one: {reason}")]
+    Template {
+        /// What happened instead.
+        reason: String,
+    },
+    /// The system refused what a process pool needs.
+    #[cfg(target_os = "linux")]
+    #[error("cannot start a process pool")]
+    Process {
+        /// The system's reason.
+        source: io::Error,
+    },
 }
 
 impl ExecError {
@@ -54,6 +93,14 @@ impl ExecError {
             Self::Start { .. } => {
                 "use fewer workers or a smaller stack, or raise the limits for processes and open files \
                  (`ulimit -u`, `ulimit -n`)"
+            }
+            #[cfg(target_os = "linux")]
+            Self::Template { .. } => {
+                "call `tricorne_exec::process::worker_main` first in `main`, and return if it says so"
+            }
+            #[cfg(target_os = "linux")]
+            Self::Process { .. } => {
+                "raise the limits for processes and open files (`ulimit -u`, `ulimit -n`), or free memory"
             }
         }
     }

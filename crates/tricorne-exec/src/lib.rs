@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | native work that keeps a core busy, and calls that block | [`ThreadPoolExecutor`] |
 //! | work that waits: requests, timers | [`AsyncExecutor`] |
+//! | work that may crash, or that needs a process of its own | [`process::ProcessPoolExecutor`] (Linux) |
 //! | a result that is not there yet | [`Future`], made by an executor or by [`promise`] |
 //! | not asking more of a server than it can do | [`limit::Limiter`] |
 //! | trying again, a bounded number of times | [`retry::RetryBudget`] |
@@ -41,6 +42,8 @@
 #![deny(unsafe_code)]
 
 pub mod limit;
+#[cfg(target_os = "linux")]
+pub mod process;
 pub mod retry;
 pub mod sys;
 

@@ -5,6 +5,11 @@
 
 #![expect(unsafe_code, reason = "the standard library has no way to these figures")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod child;
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
+
 use std::mem::MaybeUninit;
 use std::time::Duration;
 

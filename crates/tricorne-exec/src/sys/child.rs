@@ -1,0 +1,101 @@
+//! Making processes, and having them end: what the template and the workers of a process pool need from the system.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, getpid};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// As `wait` reports it.
+    pub(crate) status: i32,
+    /// The most memory that was resident at once, in bytes.
+    pub(crate) peak_bytes: u64,
+}
+
+/// Makes a copy of this process, in which it returns `None`.
+///
+/// # Errors
+/// The system's reason, or that this process has more than one thread: of a copy of it, only the memory allocator and
+/// a few system calls could be used, since other threads may have held locks.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with several threads cannot make workers"));
+    }
+    // SAFETY: this is the only thread (checked), so the copy has all that belongs to the process in a consistent state.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Pid::from_raw(pid).map(Some).ok_or_else(|| io::Error::other("a process without a number")),
+    }
+}
+
+/// How a child has ended, which is forgotten with this call; `None` if it runs.
+pub(crate) fn reap(child: Pid) -> io::Result<Option<Ended>> {
+    let mut status = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let child = child.as_raw_nonzero().get();
+    // SAFETY: both targets are writable for the time of the call, and big enough.
+    let pid = unsafe { libc::wait4(child, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    // SAFETY: zeroes are a valid `rusage`, and so is what the call has written.
+    let usage = unsafe { usage.assume_init() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        _ => Ok(Some(Ended { status, peak_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024 })),
+    }
+}
+
+/// Closes all descriptors from 3 on, except `keep`.
+///
+/// To be called first in `main`, in a program that was just started: what is open then was inherited, and nobody in
+/// this process owns it.
+pub(crate) fn close_inherited(keep: impl AsFd) {
+    let keep = keep.as_fd().as_raw_fd();
+    let close = |first: RawFd, last: u32| {
+        let first = u32::try_from(first).unwrap_or(3);
+        if first <= last {
+            // SAFETY: takes numbers only. Nobody owns these descriptors, as the documentation above demands; on a
+            // system without the call (before Linux 5.9) they stay open, which does no harm here.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    if keep < 3 {
+        return close(3, u32::MAX);
+    }
+    close(3, u32::try_from(keep - 1).unwrap_or(0));
+    close(keep + 1, u32::MAX);
+}
+
+/// From now on Ctrl-C does nothing to this process and to those that it starts: whoever started it decides.
+pub(crate) fn ignore_interrupt() {
+    // SAFETY: no handler is installed, so no code runs at odd times.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
+/// From now on this process is killed, whatever it does, when the last writing end of the pipe `lifeline` is closed.
+///
+/// `lifeline` must be an open file of this process alone (a descriptor that was opened here, not inherited).
+///
+/// # Errors
+/// The system's reason.
+pub(crate) fn die_with(lifeline: impl AsFd) -> io::Result<()> {
+    let file = lifeline.as_fd();
+    let set = |what, value: libc::c_int| {
+        // SAFETY: `file` is open, and both commands take a number.
+        match unsafe { libc::fcntl(file.as_raw_fd(), what, value) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    set(libc::F_SETOWN, getpid().as_raw_nonzero().get())?;
+    set(F_SETSIG, libc::SIGKILL)?;
+    let flags = fcntl_getfl(file)?;
+    fcntl_setfl(file, flags | OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned()))?;
+    Ok(())
+}
+
+/// "Which signal to send when the file becomes readable"; the `libc` crate does not have it for every C library.
+const F_SETSIG: libc::c_int = 10;
