@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
@@ -198,13 +200,17 @@ impl CancelToken {
 
     /// Waits until it is cancelled, from async code. The future holds on to the token, not to this reference to it.
     ///
-    /// It does not wake up for the deadline: see [Deadlines](Self#deadlines).
+    /// It sees that the deadline has passed when it is polled, but does not wake up for it: see
+    /// [Deadlines](Self#deadlines).
     pub fn cancelled_async(&self) -> impl Future<Output = ()> + Send + use<> {
         let token = self.clone();
         async move {
-            if !token.is_cancelled() {
-                token.node.cancelled.wait_async().await;
-            }
+            let mut cancelled = token.node.cancelled.wait_async();
+            poll_fn(|context| {
+                let polled = Pin::new(&mut cancelled).poll(context);
+                if polled.is_ready() || token.notice_deadline() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
         }
     }
 

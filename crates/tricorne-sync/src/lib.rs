@@ -50,26 +50,41 @@
 //! assert_eq!(memory.available(), 3);
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod prim;
 pub mod raw;
 
+mod any;
 mod barrier;
 mod block;
+mod bounded_semaphore;
 mod cancel;
+mod condition;
 mod error;
 mod event;
+#[allow(unsafe_code, reason = "makes references to what a lock guards; explained and modelled there")]
+mod lock;
 mod queue;
+#[allow(unsafe_code, reason = "says that what it guards may be shared; explained there")]
+mod rlock;
 mod semaphore;
 mod wait;
 
+pub use any::{Ready, Waitable, wait_any, wait_any_async, wait_any_deadline, wait_any_timeout};
 pub use barrier::{Arrival, Arrive, Barrier, BarrierError, BrokenBarrier, Crossing, Leader};
 pub use block::{block_deadline, block_on};
+pub use bounded_semaphore::BoundedSemaphore;
 pub use cancel::{CancelGuard, CancelToken};
+pub use condition::{Condition, ConditionGuard};
 pub use error::{Closed, PutError, TryAcquireError, TryGetError, WaitError};
 pub use event::{Event, EventWait};
-pub use queue::{Get, GetBatch, Put, Queue, QueueStats};
-pub use raw::Owner;
+pub use lock::{Lock, LockGuard};
+pub use queue::{
+    Fifo, Get, GetBatch, Iter, Joining, Lifo, LifoQueue, Order, OrderedQueue, Priority, PriorityQueue, Put,
+    Queue, QueueStats, TooManyDone,
+};
+pub use raw::{OverReleased, Owner};
+pub use rlock::{RLock, RLockGuard, RLockOwnerGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
 pub use wait::WaitStats;

@@ -41,6 +41,8 @@ use crate::wait::{WaitStats, deadline_after};
 /// ```
 pub struct Semaphore {
     raw: RawSemaphore,
+    /// Guards do not bring the free permits above this.
+    bound: usize,
 }
 
 impl Semaphore {
@@ -53,7 +55,19 @@ impl Semaphore {
     ///
     /// If `permits` is more than [`Self::MAX_PERMITS`].
     pub fn new(permits: usize) -> Self {
-        Self { raw: RawSemaphore::new(permits) }
+        Self::with_bound(permits, Self::MAX_PERMITS)
+    }
+
+    pub(crate) fn with_bound(permits: usize, bound: usize) -> Self {
+        Self { raw: RawSemaphore::new(permits), bound }
+    }
+
+    /// Gives `count` permits back from a guard.
+    fn take_back(&self, count: usize) {
+        if self.raw.release_bounded(count, self.bound).is_err() {
+            // Somebody gave back by hand what it had not taken; so much of this was given back already.
+            while self.raw.release_bounded(1, self.bound).is_ok() {}
+        }
     }
 
     /// Takes `count` permits, waiting for them if need be. More than the semaphore ever has waits until some are
@@ -204,6 +218,10 @@ impl Semaphore {
         self.raw.stats()
     }
 
+    pub(crate) fn raw(&self) -> &RawSemaphore {
+        &self.raw
+    }
+
     fn permit(&self, count: usize) -> Permit<'_> {
         Permit { semaphore: self, count }
     }
@@ -244,7 +262,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.semaphore.raw.release(self.count);
+        self.semaphore.take_back(self.count);
     }
 }
 
@@ -270,6 +288,6 @@ impl OwnedPermit {
 
 impl Drop for OwnedPermit {
     fn drop(&mut self) {
-        self.semaphore.raw.release(self.count);
+        self.semaphore.take_back(self.count);
     }
 }

@@ -50,7 +50,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::block::block_deadline;
-use crate::prim::{Mutex, lock};
+use crate::prim::{Mutex, MutexGuard, lock};
 
 /// The name of one waiter in its list; later waiters have greater tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +78,8 @@ pub(crate) struct WaitList<R, G = ()> {
     /// Served, but not back yet to take what they were granted.
     granted: BTreeMap<Ticket, Granted<G>>,
     next_ticket: u64,
+    /// How many are in the three maps together.
+    population: usize,
     /// Of the waits that are over.
     waited: Duration,
 }
@@ -89,6 +91,7 @@ impl<R, G> WaitList<R, G> {
             nudged: BTreeMap::new(),
             granted: BTreeMap::new(),
             next_ticket: 0,
+            population: 0,
             waited: Duration::ZERO,
         }
     }
@@ -103,6 +106,12 @@ impl<R, G> WaitList<R, G> {
         self.asleep.len() + self.nudged.len()
     }
 
+    /// Nobody is in it, not even one that was served and has not come back yet.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.population == 0
+    }
+
     /// Somebody sleeps, and nobody is on the way to look.
     pub(crate) fn needs_nudge(&self) -> bool {
         self.nudged.is_empty() && !self.asleep.is_empty()
@@ -111,6 +120,21 @@ impl<R, G> WaitList<R, G> {
     /// How many were served and have not come back yet.
     pub(crate) fn granted_len(&self) -> usize {
         self.granted.len()
+    }
+
+    /// How many were woken to look for themselves and have not come back yet.
+    pub(crate) fn nudged_len(&self) -> usize {
+        self.nudged.len()
+    }
+
+    /// Whether `ticket` was woken to look for itself.
+    pub(crate) fn is_nudged(&self, ticket: Ticket) -> bool {
+        self.nudged.contains_key(&ticket)
+    }
+
+    /// Whether anybody sleeps.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        !self.asleep.is_empty()
     }
 
     /// The figures of the line at `now`.
@@ -128,6 +152,7 @@ impl<R, G> WaitList<R, G> {
     pub(crate) fn join(&mut self, request: R, waker: Option<Waker>) -> Ticket {
         let ticket = self.next_ticket();
         self.next_ticket += 1;
+        self.population += 1;
         self.asleep.insert(ticket, Waiter { request, waker, since: Instant::now(), insists: false });
         ticket
     }
@@ -191,6 +216,7 @@ impl<R, G> WaitList<R, G> {
     /// Takes up the grant of `ticket` if there is one; the waiter is then no longer in the list.
     pub(crate) fn take_granted(&mut self, ticket: Ticket) -> Option<G> {
         let Granted { grant, since } = self.granted.remove(&ticket)?;
+        self.population -= 1;
         self.waited += since.elapsed();
         Some(grant)
     }
@@ -198,6 +224,7 @@ impl<R, G> WaitList<R, G> {
     /// Leaves the line unserved and takes the request back; `None` if `ticket` does not wait.
     pub(crate) fn leave(&mut self, ticket: Ticket, deferred: &mut Deferred) -> Option<R> {
         let waiter = self.asleep.remove(&ticket).or_else(|| self.nudged.remove(&ticket))?;
+        self.population -= 1;
         self.waited += waiter.since.elapsed();
         deferred.discard.extend(waiter.waker);
         Some(waiter.request)
@@ -341,12 +368,24 @@ pub(crate) trait Operation {
 }
 
 /// Runs `operation` if that needs no waiting; otherwise gives it back.
-pub(crate) fn try_now<P, O>(primitive: &P, mut operation: O) -> Result<O::Output, O>
+pub(crate) fn try_now<P, O>(primitive: &P, operation: O) -> Result<O::Output, O>
 where
     P: Primitive,
     O: Operation<State = P::State>,
 {
-    update(primitive.state(), |state, deferred| operation.attempt(state, deferred)).ok_or(operation)
+    try_locked(lock(primitive.state()), operation)
+}
+
+/// [`try_now`] for a caller that has locked the state already.
+pub(crate) fn try_locked<O: Operation>(
+    mut state: MutexGuard<'_, O::State>,
+    mut operation: O,
+) -> Result<O::Output, O> {
+    let mut deferred = Deferred::default();
+    let output = operation.attempt(&mut state, &mut deferred);
+    drop(state);
+    deferred.run();
+    output.ok_or(operation)
 }
 
 /// Runs `operation`, sleeping as long as it has to wait.
@@ -373,10 +412,6 @@ where
     P: Primitive,
     O: Operation<State = P::State>,
 {
-    let operation = match try_now(primitive, operation) {
-        Ok(output) => return Ok(output),
-        Err(operation) => operation,
-    };
     let mut wait = Wait::new(primitive, operation);
     block_deadline(&mut wait, deadline).map_or_else(|| wait.give_up(), Ok)
 }
@@ -524,12 +559,17 @@ where
 
 /// Defines a future with a name of its own around a [`Wait`].
 macro_rules! named_wait {
-    ($(#[$attribute:meta])* $name:ident<'a $(, $generic:ident)*>, $primitive:ty, $operation:ty, $output:ty) => {
+    (
+        $(#[$attribute:meta])*
+        $name:ident<'a $(, $generic:ident $(: $bound:path)? $(= $default:ty)?)*>, $primitive:ty, $operation:ty, $output:ty
+    ) => {
         $(#[$attribute])*
         #[must_use = "a future does nothing before it is polled"]
-        pub struct $name<'a $(, $generic)*>(pub(crate) $crate::wait::Wait<'a, $primitive, $operation>);
+        pub struct $name<'a $(, $generic $(: $bound)? $(= $default)?)*>(
+            pub(crate) $crate::wait::Wait<'a, $primitive, $operation>,
+        );
 
-        impl<'a $(, $generic)*> std::future::Future for $name<'a $(, $generic)*> {
+        impl<'a $(, $generic $(: $bound)?)*> std::future::Future for $name<'a $(, $generic)*> {
             type Output = $output;
 
             fn poll(
@@ -540,7 +580,7 @@ macro_rules! named_wait {
             }
         }
 
-        impl<$($generic),*> std::fmt::Debug for $name<'_ $(, $generic)*> {
+        impl<'a $(, $generic $(: $bound)?)*> std::fmt::Debug for $name<'a $(, $generic)*> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($name)).field("in_line", &self.0.ticket().is_some()).finish_non_exhaustive()
             }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::{Task, block_on};
 use proptest::prelude::*;
-use tricorne_sync::{Closed, PutError, Queue, TryGetError, WaitError};
+use tricorne_sync::{Closed, LifoQueue, PriorityQueue, PutError, Queue, TooManyDone, TryGetError, WaitError};
 
 /// Longer than any test may take; a wait that should end earlier fails the test, it does not hang it.
 const LONG: Duration = Duration::from_secs(20);
@@ -86,7 +86,6 @@ fn a_dropped_get_leaves_the_item_to_the_next_in_its_place() {
     queue.put('a').unwrap();
     queue.put('b').unwrap();
     assert_eq!((first.wakes(), second.wakes()), (1, 1));
-    assert_eq!(queue.try_get(), Err(TryGetError::Empty), "both items are promised");
     drop(first);
     assert_eq!(second.poll(), Some(Ok('a')));
     assert_eq!(queue.try_get(), Ok('b'));
@@ -115,19 +114,162 @@ fn a_dropped_put_drops_its_item() {
 }
 
 #[test]
+fn a_consumer_is_overtaken_during_one_wake_up_only() {
+    let queue = Queue::bounded(4);
+    let mut first = Task::new(queue.get_async());
+    let mut second = Task::new(queue.get_async());
+    assert!(first.poll().is_none() && second.poll().is_none());
+    queue.put('a').unwrap();
+    assert_eq!((first.wakes(), second.wakes()), (1, 0));
+    assert_eq!(queue.try_get(), Ok('a'), "one that runs need not wait for a sleeper");
+    assert_eq!(first.poll(), None);
+
+    queue.put('b').unwrap();
+    assert_eq!(first.wakes(), 2);
+    assert_eq!(queue.try_get(), Err(TryGetError::Empty), "it is promised now");
+    queue.put('c').unwrap();
+    assert_eq!(second.wakes(), 1);
+    assert_eq!(first.poll(), Some(Ok('b')));
+    assert_eq!(second.poll(), Some(Ok('c')));
+}
+
+#[test]
 fn a_batch_leaves_what_is_promised_to_others() {
     let queue = Queue::bounded(8);
     let mut one = Task::new(queue.get_async());
+    assert!(one.poll().is_none());
+    queue.put(9).unwrap();
+    assert_eq!((queue.try_get(), one.poll()), (Ok(9), None));
     let mut many = Task::new(queue.get_batch_async(8));
-    assert!(one.poll().is_none() && many.poll().is_none());
+    assert!(many.poll().is_none());
     for number in 0..4 {
         queue.put(number).unwrap();
     }
     assert_eq!(many.poll(), Some(Ok(vec![0, 1, 2])));
+    assert_eq!(queue.try_get_batch(2), Err(TryGetError::Empty));
     assert_eq!(one.poll(), Some(Ok(3)));
     queue.put(4).unwrap();
     queue.put(5).unwrap();
     assert_eq!(queue.get_batch(0), Ok(vec![4]));
+    assert_eq!(queue.get_batch_timeout(3, LONG), Ok(vec![5]));
+    assert_eq!(queue.get_batch_deadline(3, Instant::now()), Err(WaitError::TimedOut));
+}
+
+#[test]
+fn many_are_put_in_order_and_come_back_if_it_closes() {
+    let queue = Queue::bounded(2);
+    thread::scope(|scope| {
+        let producer = scope.spawn(|| queue.put_many(0..5));
+        assert_eq!((0..5).map(|_| queue.get().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(producer.join().unwrap(), Ok(()));
+    });
+    let mut producer = Task::new(queue.put_many_async(0..5));
+    assert!(producer.poll().is_none());
+    assert_eq!((queue.len(), queue.is_full()), (2, true));
+    queue.close();
+    assert_eq!(producer.poll(), Some(Err(Closed(vec![2, 3, 4]))));
+    assert_eq!(queue.put_many([7]), Err(Closed(vec![7])));
+    assert_eq!(queue.iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn an_unbounded_queue_is_never_full() {
+    let queue = Queue::unbounded();
+    queue.put_many(0..10_000).unwrap();
+    assert_eq!((queue.len(), queue.capacity(), queue.is_full()), (10_000, usize::MAX, false));
+    queue.close();
+    assert_eq!(queue.into_iter().sum::<u32>(), 49_995_000);
+}
+
+#[test]
+fn other_orders() {
+    let lifo = LifoQueue::bounded(2);
+    lifo.put_many([1, 2]).unwrap();
+    let mut third = Task::new(lifo.put_async(3));
+    assert!(third.poll().is_none());
+    assert_eq!((lifo.get(), lifo.get(), lifo.get()), (Ok(2), Ok(3), Ok(1)));
+
+    let least = PriorityQueue::unbounded();
+    least.put_many([(2, 'a'), (1, 'a'), (2, 'b'), (0, 'z')]).unwrap();
+    assert_eq!(least.get(), Ok((0, 'z')));
+    assert_eq!(least.get_batch(2), Ok(vec![(1, 'a'), (2, 'a')]));
+    assert_eq!(least.close_now(), [(2, 'b')]);
+}
+
+/// Items that compare equal although they differ.
+#[test]
+fn of_equal_items_the_oldest_comes_first() {
+    #[derive(Debug)]
+    struct Job(u8, usize);
+    impl PartialEq for Job {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Job {}
+    impl PartialOrd for Job {
+        fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+    impl Ord for Job {
+        fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+            self.0.cmp(&other.0)
+        }
+    }
+    let queue = PriorityQueue::unbounded();
+    for number in 0..50 {
+        queue.put(Job(u8::from(number % 2 == 0), number)).unwrap();
+    }
+    queue.close();
+    let numbers: Vec<usize> = queue.iter().map(|job| job.1).collect();
+    let expected: Vec<usize> = (0..50).filter(|n| n % 2 == 1).chain((0..50).filter(|n| n % 2 == 0)).collect();
+    assert_eq!(numbers, expected);
+}
+
+#[test]
+fn join_waits_for_what_is_not_done() {
+    let queue = Queue::bounded(4);
+    queue.join();
+    assert_eq!(queue.task_done(), Err(TooManyDone));
+    queue.put_many([1, 2, 3]).unwrap();
+    let mut join = Task::new(queue.join_async());
+    assert_eq!((join.poll(), queue.unfinished()), (None, 3));
+    assert!(!queue.join_timeout(Duration::from_millis(1)));
+
+    queue.get().unwrap();
+    queue.task_done().unwrap();
+    assert_eq!((join.wakes(), queue.unfinished()), (0, 2));
+    // One is taken and not done, one is still in the queue: that one counts as done when it is taken out.
+    queue.get().unwrap();
+    assert_eq!(queue.close_now(), [3]);
+    assert_eq!((join.poll(), queue.unfinished()), (None, 1));
+    assert!(!queue.join_deadline(Instant::now()));
+    queue.task_done().unwrap();
+    assert_eq!((join.wakes(), join.poll()), (1, Some(())));
+    assert_eq!(queue.task_done(), Err(TooManyDone));
+    queue.join();
+
+    let idle = Queue::<u8>::bounded(1);
+    idle.put(1).unwrap();
+    let mut join = Task::new(idle.join_async());
+    assert!(join.poll().is_none());
+    idle.close_now();
+    assert_eq!(join.poll(), Some(()), "everything was taken out");
+}
+
+#[test]
+fn a_producer_that_gives_up_has_its_item_back() {
+    let queue = Queue::bounded(1);
+    queue.put(1).unwrap();
+    let mut put = queue.put_async(2);
+    assert!(tricorne_sync::block_deadline(&mut put, Some(Instant::now())).is_none());
+    assert_eq!(put.give_up(), Err(PutError::Full(2)));
+    let mut put = queue.put_async(3);
+    assert!(tricorne_sync::block_deadline(&mut put, Some(Instant::now())).is_none());
+    assert_eq!(queue.get(), Ok(1));
+    assert_eq!(put.give_up(), Ok(()), "it was let in meanwhile");
+    assert_eq!(queue.get(), Ok(3));
 }
 
 #[test]
@@ -264,9 +406,22 @@ struct Model {
     closed: bool,
     producers: VecDeque<(usize, u64)>,
     accepted: Vec<usize>,
-    /// Name and how many it takes.
-    consumers: VecDeque<(usize, usize)>,
-    promised: Vec<(usize, usize)>,
+    /// In the order of their names, which is that of their coming.
+    asleep: Vec<Consumer>,
+    nudged: Vec<Consumer>,
+    promised: Vec<Consumer>,
+    /// How often each consumer was woken.
+    woken: BTreeMap<usize, usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Consumer {
+    name: usize,
+    /// How many it takes.
+    max: usize,
+    insists: bool,
+    /// It was woken to see that nothing will come any more.
+    told: bool,
 }
 
 impl Model {
@@ -279,6 +434,14 @@ impl Model {
         self.items.is_empty() || fits
     }
 
+    fn unclaimed(&self) -> usize {
+        self.items.len().saturating_sub(self.promised.len())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.closed && self.items.is_empty()
+    }
+
     fn settle(&mut self) {
         while let Some(&item) = self.producers.front()
             && self.has_room(item.1)
@@ -288,10 +451,16 @@ impl Model {
             self.items.push_back(item);
             self.accepted.push(item.0);
         }
-        while self.items.len() > self.promised.len()
-            && let Some(consumer) = self.consumers.pop_front()
-        {
-            self.promised.push(consumer);
+        while self.unclaimed() > self.nudged.len() && !self.asleep.is_empty() {
+            let consumer = self.asleep.remove(0);
+            *self.woken.entry(consumer.name).or_default() += 1;
+            if consumer.insists { &mut self.promised } else { &mut self.nudged }.push(consumer);
+        }
+        if self.is_finished() {
+            for consumer in self.asleep.iter_mut().filter(|consumer| !consumer.told) {
+                consumer.told = true;
+                *self.woken.entry(consumer.name).or_default() += 1;
+            }
         }
     }
 
@@ -308,12 +477,12 @@ impl Model {
     }
 
     fn try_get(&mut self, max: usize) -> Result<Vec<usize>, TryGetError> {
-        let free = self.items.len().saturating_sub(self.promised.len()).min(max.max(1));
+        let free = self.unclaimed().min(max.max(1));
         if free > 0 {
             let taken = self.items.drain(..free).map(|item| item.0).collect();
             self.settle();
             Ok(taken)
-        } else if self.closed && self.items.is_empty() {
+        } else if self.is_finished() {
             Err(TryGetError::Closed)
         } else {
             Err(TryGetError::Empty)
@@ -334,22 +503,32 @@ impl Model {
     }
 
     fn poll_get(&mut self, name: usize) -> Option<Result<Vec<usize>, Closed>> {
-        if let Some(at) = self.promised.iter().position(|consumer| consumer.0 == name) {
-            let (_, max) = self.promised.remove(at);
-            Some(self.try_get(max).map_err(|_| Closed(())))
-        } else if self.closed && self.items.is_empty() {
-            self.consumers.retain(|consumer| consumer.0 != name);
-            Some(Err(Closed(())))
-        } else {
-            None
+        let find = |list: &[Consumer]| list.iter().position(|consumer| consumer.name == name);
+        if let Some(at) = find(&self.promised) {
+            let consumer = self.promised.remove(at);
+            return Some(self.try_get(consumer.max).map_err(|_| Closed(())));
         }
+        if self.is_finished() {
+            self.asleep.retain(|consumer| consumer.name != name);
+            self.nudged.retain(|consumer| consumer.name != name);
+            return Some(Err(Closed(())));
+        }
+        let mut consumer = self.nudged.remove(find(&self.nudged)?);
+        if self.unclaimed() > 0 {
+            return Some(self.try_get(consumer.max).map_err(|_| Closed(())));
+        }
+        consumer.insists = true;
+        self.asleep.push(consumer);
+        self.asleep.sort_by_key(|consumer| consumer.name);
+        None
     }
 
     fn cancel(&mut self, name: usize) {
         self.producers.retain(|item| item.0 != name);
         self.accepted.retain(|&accepted| accepted != name);
-        self.consumers.retain(|consumer| consumer.0 != name);
-        self.promised.retain(|consumer| consumer.0 != name);
+        for list in [&mut self.asleep, &mut self.nudged, &mut self.promised] {
+            list.retain(|consumer| consumer.name != name);
+        }
         self.settle();
     }
 }
@@ -400,7 +579,7 @@ proptest! {
                         Err(TryGetError::Closed) => prop_assert_eq!(real, Some(Err(Closed(())))),
                         Err(TryGetError::Empty) => {
                             prop_assert_eq!(real, None);
-                            model.consumers.push_back((name, max));
+                            model.asleep.push(Consumer { name, max, insists: false, told: false });
                             gets.push((name, task));
                         }
                     }
@@ -435,11 +614,13 @@ proptest! {
                 Step::Close => {
                     queue.close();
                     model.closed = true;
+                    model.settle();
                 }
                 Step::CloseNow => {
                     let left: Vec<usize> = model.items.drain(..).map(|item| item.0).collect();
                     prop_assert_eq!(queue.close_now(), left);
                     model.closed = true;
+                    model.settle();
                 }
                 Step::PollPut(_) | Step::PollGet(_) | Step::CancelPut(_) | Step::CancelGet(_) => {}
             }
@@ -449,9 +630,8 @@ proptest! {
                 prop_assert_eq!(task.wakes() > 0, due, "who is served is woken, and nobody else");
             }
             for (name, task) in &gets {
-                let promised = model.promised.iter().any(|consumer| consumer.0 == *name);
-                let due = promised || (model.closed && model.items.is_empty());
-                prop_assert_eq!(task.wakes() > 0, due, "who is served is woken, and nobody else");
+                let due = model.woken.get(name).copied().unwrap_or_default();
+                prop_assert_eq!(task.wakes(), due, "who is served is woken, and nobody else");
             }
         }
     }

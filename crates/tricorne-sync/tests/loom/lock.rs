@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
+use tricorne_sync::Lock;
 use tricorne_sync::raw::RawLock;
 
 use crate::{block_on, bounded_model, model, poll_and_drop};
@@ -162,5 +163,37 @@ fn a_slice_that_ends_keeps_the_place() {
         guarded.count_and_unlock();
         waiter.join().unwrap();
         assert_eq!(guarded.total(), 2);
+    });
+}
+
+/// The data of a typed lock is reached through loom's cell, which reports two accesses that nothing orders.
+#[test]
+fn typed_guards_exclude() {
+    model(|| {
+        let words = Arc::new(Lock::new(Vec::new()));
+        let other = {
+            let words = Arc::clone(&words);
+            thread::spawn(move || block_on(words.lock_async()).push("task"))
+        };
+        words.lock().push("thread");
+        other.join().unwrap();
+        let mut words = words.lock();
+        words.sort_unstable();
+        assert_eq!(*words, ["task", "thread"]);
+    });
+}
+
+#[test]
+fn a_typed_time_out_races_with_an_unlock() {
+    model(|| {
+        let count = Arc::new(Lock::new(0));
+        let held = count.lock();
+        let other = {
+            let count = Arc::clone(&count);
+            thread::spawn(move || count.lock_deadline(Instant::now()).map(|mut guard| *guard += 1).is_some())
+        };
+        drop(held);
+        let counted = other.join().unwrap();
+        assert_eq!(count.try_lock().map(|guard| *guard), Some(i32::from(counted)));
     });
 }

@@ -15,8 +15,10 @@
 //! (`bounded_model`). The others are exhaustive.
 #![cfg(tricorne_loom)]
 
+mod any;
 mod barrier;
 mod cancel;
+mod condition;
 mod event;
 mod lock;
 mod queue;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::thread;
-use tricorne_sync::{Closed, Queue};
+use tricorne_sync::{Closed, LifoQueue, PriorityQueue, Queue};
 
 use crate::{block_on, bounded_model, model, poll_and_drop};
 
@@ -117,5 +117,105 @@ fn close_now_loses_nothing() {
         seen.extend(producer.join().unwrap().err().map(|Closed(item)| item));
         seen.extend(consumer.join().unwrap());
         assert_eq!(seen, [7]);
+    });
+}
+
+/// The consumer that was woken for the first item finds that it was taken; the second is promised to it.
+#[test]
+fn an_overtaken_consumer_gets_the_next_item() {
+    bounded_model(|| {
+        let queue = Arc::new(Queue::bounded(2));
+        let waiter = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.get())
+        };
+        queue.put(1).unwrap();
+        let overtook = queue.try_get();
+        queue.put(2).unwrap();
+        let got = waiter.join().unwrap().unwrap();
+        assert_eq!(overtook.is_ok(), got == 2);
+        assert_eq!(queue.len(), usize::from(overtook.is_err()));
+    });
+}
+
+#[test]
+fn two_consumers_one_of_which_leaves_take_what_is_there() {
+    bounded_model(|| {
+        let queue = Arc::new(Queue::bounded(2));
+        let patient = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.get().unwrap())
+        };
+        let impatient = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || poll_and_drop(queue.get_async()).map_or(0, Result::unwrap))
+        };
+        queue.put_many([1, 2]).unwrap();
+        let taken = impatient.join().unwrap() + patient.join().unwrap();
+        assert_eq!(taken + queue.close_now().into_iter().sum::<usize>(), 3);
+    });
+}
+
+#[test]
+fn a_join_waits_for_the_last_that_is_done() {
+    model(|| {
+        let queue = Arc::new(Queue::bounded(2));
+        queue.put_many([1, 2]).unwrap();
+        let worker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.get().unwrap();
+                queue.task_done().unwrap();
+                queue.close_now();
+            })
+        };
+        queue.join();
+        assert_eq!(queue.unfinished(), 0);
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn a_join_that_gives_up_disturbs_nobody() {
+    bounded_model(|| {
+        let queue = Arc::new(Queue::bounded(1));
+        queue.put(1).unwrap();
+        let joiners = [
+            {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || queue.join())
+            },
+            {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || {
+                    let _ = poll_and_drop(queue.join_async());
+                })
+            },
+        ];
+        queue.get().unwrap();
+        queue.task_done().unwrap();
+        for joiner in joiners {
+            joiner.join().unwrap();
+        }
+    });
+}
+
+/// The other orders share all but the store; one model each shows that they are wired to it.
+#[test]
+fn the_other_orders_hand_over_too() {
+    bounded_model(|| {
+        let (newest, least) = (Arc::new(LifoQueue::bounded(1)), Arc::new(PriorityQueue::bounded(1)));
+        let producer = {
+            let (newest, least) = (Arc::clone(&newest), Arc::clone(&least));
+            thread::spawn(move || {
+                for number in [2, 1] {
+                    newest.put(number).unwrap();
+                    least.put(number).unwrap();
+                }
+            })
+        };
+        let got = [(); 2].map(|()| (newest.get().unwrap(), least.get().unwrap()));
+        assert_eq!(got, [(2, 2), (1, 1)]);
+        producer.join().unwrap();
     });
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use loom::thread;
-use tricorne_sync::Owner;
 use tricorne_sync::prim::atomic::{AtomicUsize, Ordering};
 use tricorne_sync::raw::RawRLock;
+use tricorne_sync::{Owner, RLock};
 
 use crate::{block_on, bounded_model, model, poll_and_drop};
 
@@ -95,5 +95,32 @@ fn threads_are_owners_of_their_own() {
         let other = thread::spawn(Owner::current_thread).join().unwrap();
         assert_ne!(me, other);
         assert_eq!(me, Owner::current_thread());
+    });
+}
+
+#[test]
+fn typed_guards_of_threads_and_tasks_exclude() {
+    model(|| {
+        let count = Arc::new(RLock::new(AtomicUsize::new(0)));
+        let other = {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                block_on(async {
+                    let task = Owner::unique();
+                    let outer = count.lock_async(task).await;
+                    let inner = count.lock_async(task).await;
+                    let before = outer.load(Ordering::Relaxed);
+                    inner.store(before + 1, Ordering::Relaxed);
+                });
+            })
+        };
+        {
+            let outer = count.lock();
+            let inner = count.lock();
+            let before = outer.load(Ordering::Relaxed);
+            inner.store(before + 1, Ordering::Relaxed);
+        }
+        other.join().unwrap();
+        assert_eq!(count.lock().load(Ordering::Relaxed), 2, "one was lost");
     });
 }

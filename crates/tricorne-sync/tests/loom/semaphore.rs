@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loom::thread;
 use tricorne_sync::prim::atomic::{AtomicUsize, Ordering};
-use tricorne_sync::{Semaphore, WaitError};
+use tricorne_sync::{BoundedSemaphore, Semaphore, WaitError};
 
 use crate::{block_on, model, poll_and_drop};
 
@@ -133,5 +133,25 @@ fn close_races_with_a_release() {
         let _ = waiter.join().unwrap();
         closer.join().unwrap();
         assert_eq!(semaphore.available(), 1);
+    });
+}
+
+#[test]
+fn a_bounded_one_takes_back_only_what_was_taken() {
+    model(|| {
+        let semaphore = Arc::new(BoundedSemaphore::new(1));
+        semaphore.acquire(1).unwrap().forget();
+        let waiter = {
+            let semaphore = Arc::clone(&semaphore);
+            thread::spawn(move || drop(semaphore.acquire(1).unwrap()))
+        };
+        let others = {
+            let semaphore = Arc::clone(&semaphore);
+            thread::spawn(move || semaphore.release(1).is_ok())
+        };
+        let mine = semaphore.release(1).is_ok();
+        assert!(others.join().unwrap() || mine);
+        waiter.join().unwrap();
+        assert!(semaphore.available() <= 1, "never more than there were");
     });
 }
