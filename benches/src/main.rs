@@ -8,8 +8,12 @@
 //! its first word, which is the same function and the same allocator as in the `tricorne` command.
 
 mod child;
+mod core_all;
+mod core_locks;
+mod core_queues;
 mod corpus;
 mod figure;
+mod instructions;
 mod peers;
 mod pipeline_download;
 mod pipeline_full;
@@ -36,6 +40,7 @@ struct Options {
 type Bench = fn(&Options) -> Result<(), String>;
 
 const BENCHES: &[(&str, Bench)] = &[
+    ("core", core_all::run),
     ("counts", text_counts::run),
     ("download", pipeline_download::run),
     ("extraction", text_extraction::run),
@@ -45,7 +50,7 @@ const BENCHES: &[(&str, Bench)] = &[
 ];
 
 const USAGE: &str =
-    "usage: tricorne-benches [counts|download|extraction|pipeline|text|tutorial] [--data DIR] [--json]";
+    "usage: tricorne-benches [core|counts|download|extraction|pipeline|text|tutorial] [--data DIR] [--json]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args_os().peekable();
@@ -53,7 +58,15 @@ fn main() -> ExitCode {
     if words.peek().is_some_and(|word| word == run::AS_THE_COMMAND) {
         return ExitCode::from(tricorne::cli::main(words));
     }
-    match parse(words.map(|word| word.to_string_lossy().into_owned())).and_then(measure) {
+    if words.peek().is_some_and(|word| word == instructions::AS_A_SUBJECT) {
+        let words: Vec<String> = words.skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        return end(core_all::run_subject(&words));
+    }
+    end(parse(words.map(|word| word.to_string_lossy().into_owned())).and_then(measure))
+}
+
+fn end(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

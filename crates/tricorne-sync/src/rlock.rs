@@ -213,8 +213,7 @@ impl<T> Deref for RLockGuard<'_, T> {
 impl<T> Drop for RLockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let unlocked = self.lock.raw.unlock(Owner::current_thread());
-        debug_assert!(unlocked.is_ok(), "a guard owns its lock");
+        self.lock.raw.unlock_held();
     }
 }
 
@@ -248,8 +247,7 @@ impl<T: Sync> Deref for RLockOwnerGuard<'_, T> {
 
 impl<T: Sync> Drop for RLockOwnerGuard<'_, T> {
     fn drop(&mut self) {
-        let unlocked = self.lock.raw.unlock(self.owner);
-        debug_assert!(unlocked.is_ok(), "a guard owns its lock");
+        self.lock.raw.unlock_held();
     }
 }
 

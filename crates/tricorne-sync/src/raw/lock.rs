@@ -93,7 +93,7 @@ impl RawLock {
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
-            self.lock_slowly(None);
+            self.lock_without_limit();
         }
     }
 
@@ -123,6 +123,21 @@ impl RawLock {
         }
     }
 
+    /// [`unlock`](Self::unlock) by a guard, which knows that it holds it.
+    #[inline]
+    pub(crate) fn unlock_held(&self) {
+        // Release: as in `unlock`.
+        if self.state.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.unlock_held_slowly();
+        }
+    }
+
+    #[cold]
+    fn unlock_held_slowly(&self) {
+        let unlocked = self.unlock_slowly();
+        debug_assert!(unlocked.is_ok(), "whoever has a guard holds the lock");
+    }
+
     /// Whether somebody holds it.
     pub fn is_locked(&self) -> bool {
         self.state.load(Ordering::Relaxed) != 0
@@ -139,6 +154,12 @@ impl RawLock {
     pub fn reinit_after_fork(&self) {
         self.line.renew(WaitList::new());
         self.state.store(0, Ordering::SeqCst);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_without_limit(&self) {
+        self.lock_slowly(None);
     }
 
     #[cold]

@@ -100,13 +100,8 @@ impl RawRLock {
         if !self.owner.is(owner) {
             return Err(NotOwner);
         }
-        let levels = self.levels.load(Ordering::Relaxed);
-        if levels == 1 {
-            self.let_go()
-        } else {
-            self.levels.store(levels - 1, Ordering::Relaxed);
-            Ok(())
-        }
+        self.unlock_held();
+        Ok(())
     }
 
     /// Gives back all levels at once and says how many they were, for [`restore`](Self::restore): what a condition
@@ -120,7 +115,8 @@ impl RawRLock {
             return Err(NotOwner);
         }
         let levels = self.levels.load(Ordering::Relaxed);
-        self.let_go().map(|()| levels)
+        self.let_go();
+        Ok(levels)
     }
 
     /// Takes it back for `owner` with `levels` levels, waiting for it if need be.
@@ -169,6 +165,17 @@ impl RawRLock {
         self.lock.reinit_after_fork();
     }
 
+    /// Gives back one level, on behalf of a guard, which knows that its owner holds it.
+    #[inline]
+    pub(crate) fn unlock_held(&self) {
+        let levels = self.levels.load(Ordering::Relaxed) - 1;
+        if levels == 0 {
+            self.let_go();
+        } else {
+            self.levels.store(levels, Ordering::Relaxed);
+        }
+    }
+
     /// One level more, if `owner` holds it.
     #[inline]
     fn enter(&self, owner: Owner) -> bool {
@@ -189,9 +196,9 @@ impl RawRLock {
     }
 
     #[inline]
-    fn let_go(&self) -> Result<(), NotOwner> {
+    fn let_go(&self) {
         self.owner.set(None);
-        self.lock.unlock().map_err(|_| NotOwner)
+        self.lock.unlock_held();
     }
 }
 
