@@ -28,7 +28,7 @@ def run_suite(*words: str) -> subprocess.CompletedProcess[str]:
 INCLUDED = ("--include", "private", "--include", "interop", "--include", "undocumented")
 
 
-@pytest.mark.parametrize("family", ["locks"])
+@pytest.mark.parametrize("family", ["locks", "queue"])
 def test_cpythons_tests_pass(family: str) -> None:
     module = {"locks": "tricorne.threading", "queue": "tricorne.queue"}[family]
     done = run_suite(f"--{family}", module, *INCLUDED, "--skips", str(HARNESS.parent / "ours.toml"))

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: runs the programs of the `benches` crate in release mode, and checks and shows the figures they print.
+//! `cargo xtask bench`: runs the programs of the `benches` crate in release mode, and those of `python/benches`, and checks and shows the
+//! figures they print.
 //!
 //! `tricorne-benches [NAME] [--data DIR] --json` runs one benchmark (all of them without a name; an unknown name is an error that lists the names)
 //! and prints one JSON object a line to stdout, nothing else; remarks go to stderr. A figure is
@@ -11,12 +12,13 @@
 //! the physical or agreed bound that the value is read against, in the same unit, or null where there is none.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::args::BenchOptions;
 use crate::command::{Workspace, cargo, display};
+use crate::python;
 
 /// Runs the benchmarks and prints their figures as they come.
 ///
@@ -24,6 +26,21 @@ use crate::command::{Workspace, cargo, display};
 /// The program failed, printed something that is not a figure, or printed no figure at all.
 pub(crate) fn run(options: &BenchOptions) -> Result<(), String> {
     let workspace = Workspace::locate()?;
+    if options.name.as_deref() != Some(PYTHON) {
+        show(&mut native(&workspace, options)?, options.json)?;
+    }
+    if options.name.as_deref().is_none_or(|name| name == PYTHON) {
+        for mut command in python::benches(&workspace)? {
+            show(&mut command, options.json)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the benchmarks that are written in Python: `python/benches`.
+const PYTHON: &str = "python";
+
+fn native(workspace: &Workspace, options: &BenchOptions) -> Result<Command, String> {
     let mut command = cargo();
     command.current_dir(&workspace.root).args([
         "run",
@@ -40,7 +57,12 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), String> {
         command.arg("--data").arg(data);
     }
     command.arg("--json");
-    let shown = display(&command);
+    Ok(command)
+}
+
+/// Runs one program and shows its figures.
+fn show(command: &mut Command, json: bool) -> Result<(), String> {
+    let shown = display(command);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -52,7 +74,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), String> {
     for line in BufReader::new(stdout).lines() {
         let line = line.map_err(|error| format!("cannot read from `{shown}`: {error}"))?;
         match read_figure(&line) {
-            Ok(_) if options.json => println!("{line}"),
+            Ok(_) if json => println!("{line}"),
             Ok(figure) => println!("{}", row(&figure)),
             // Read on to the end all the same: a program whose output is not read may never end.
             Err(reason) => {

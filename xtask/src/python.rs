@@ -1,4 +1,4 @@
-//! The Python steps: a virtual environment of our own, the wheel, its tests and its stubs.
+//! The Python steps: a virtual environment of our own, the wheel, its tests, its stubs and its benchmarks.
 //!
 //! The wheel is built with the dev profile and the features of the tests into cargo's own target folder, so it links the libraries that
 //! the Rust tests have built just before.
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::check::Context;
-use crate::command::{capture, program, run_logged};
+use crate::command::{Workspace, capture, program, run_logged};
 use crate::features;
 
 const REQUIREMENTS: &str = "python/requirements-dev.txt";
@@ -54,9 +54,124 @@ pub(crate) fn wheel(context: &Context<'_>) -> Result<(), String> {
     run_logged(&mut pip, &context.log)
 }
 
-/// Runs the Python tests against the installed wheel.
+/// Runs the Python tests against the installed wheel; with `--deep` their long forms, and on every interpreter of `PATH`.
 pub(crate) fn pytest(context: &Context<'_>) -> Result<(), String> {
-    run_logged(in_venv(context, "python")?.args(["-m", "pytest", "python/tests"]), &context.log)
+    let run = |mut python: Command| {
+        python.args(["-m", "pytest", "python/tests"]);
+        if context.deep {
+            python.env("TRICORNE_DEEP", "1");
+        }
+        run_logged(&mut python, &context.log)
+    };
+    run(in_venv(context, "python")?)?;
+    if context.deep {
+        let wheel = only_wheel(&context.workspace.target.join("xtask/wheels"))?;
+        let own = version_of(&tool(context, "python").to_string_lossy())?;
+        for (version, interpreter) in interpreters() {
+            if version != own {
+                run(extra_venv(context.workspace, &interpreter, &version, &wheel, &context.log)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The benchmarks of `python/benches`, one command for each interpreter of `PATH`, with a wheel built in release mode.
+pub(crate) fn benches(workspace: &Workspace) -> Result<Vec<Command>, String> {
+    let wheels = workspace.target.join("xtask/wheels-release");
+    if wheels.exists() {
+        fs::remove_dir_all(&wheels)
+            .map_err(|error| format!("cannot remove `{}`: {error}", wheels.display()))?;
+    }
+    let found = interpreters();
+    let Some((version, interpreter)) = found.first() else {
+        return Err("no Python 3.11 or later on PATH, by the name `python3.N`".to_owned());
+    };
+    let tools = extra_python(workspace, interpreter, version)?;
+    let mut pip = program(&tools);
+    quietly(pip.args(["-m", "pip", "install", "--quiet", requirement(workspace, "maturin")?.as_str()]))?;
+    let mut maturin = program(&tools);
+    workspace.fix_pyo3(&mut maturin);
+    maturin.current_dir(&workspace.root).args(["-m", "maturin", "build", "--release", "--target-dir"]);
+    maturin.arg(&workspace.target).arg("--out").arg(&wheels).arg("--interpreter").arg(&tools);
+    quietly(&mut maturin)?;
+    let wheel = only_wheel(&wheels)?;
+    let mut commands = Vec::new();
+    for (version, interpreter) in &found {
+        let python = extra_python(workspace, interpreter, version)?;
+        quietly(&mut install(&python, &wheel))?;
+        let mut bench = program(&python);
+        bench.current_dir(&workspace.root).arg("python/benches/run.py");
+        commands.push(bench);
+    }
+    Ok(commands)
+}
+
+/// The interpreters that are on `PATH` as `python3.N`, 3.11 or later, with their versions.
+fn interpreters() -> Vec<(String, String)> {
+    (11..=19)
+        .filter_map(|minor| {
+            let name = format!("python3.{minor}");
+            // A launcher of that name may be there without the interpreter.
+            let version = version_of(&name).ok().filter(|version| *version == format!("3.{minor}"))?;
+            Some((version, name))
+        })
+        .collect()
+}
+
+fn version_of(python: &str) -> Result<String, String> {
+    let print = "import sys; print('%d.%d' % sys.version_info[:2])";
+    capture(program(python).args(["-c", print])).map(|version| version.trim().to_owned())
+}
+
+/// The interpreter of a virtual environment of its own for another version, made if it is not there.
+fn extra_python(workspace: &Workspace, interpreter: &str, version: &str) -> Result<PathBuf, String> {
+    let folder = workspace.target.join("venvs").join(version);
+    let python = in_folder(&folder, "python");
+    if !python.is_file() {
+        quietly(program(interpreter).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    }
+    Ok(python)
+}
+
+/// That interpreter with pytest and the wheel, as a command in the root of the checkout.
+fn extra_venv(
+    workspace: &Workspace,
+    interpreter: &str,
+    version: &str,
+    wheel: &Path,
+    log: &Path,
+) -> Result<Command, String> {
+    let python = extra_python(workspace, interpreter, version)?;
+    let mut pip = program(&python);
+    run_logged(
+        pip.args(["-m", "pip", "install", "--quiet", requirement(workspace, "pytest")?.as_str()]),
+        log,
+    )?;
+    run_logged(&mut install(&python, wheel), log)?;
+    let mut command = program(&python);
+    command.current_dir(&workspace.root);
+    Ok(command)
+}
+
+fn install(python: &Path, wheel: &Path) -> Command {
+    let mut pip = program(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]).arg(wheel);
+    pip
+}
+
+/// Runs a command whose output must not mix with the figures of a benchmark; it is shown if the command fails.
+fn quietly(command: &mut Command) -> Result<(), String> {
+    capture(command).map(drop)
+}
+
+/// The line of the list of tools that names this one.
+fn requirement(workspace: &Workspace, tool: &str) -> Result<String, String> {
+    let list = workspace.read_text(REQUIREMENTS)?.ok_or(format!("`{REQUIREMENTS}` is not UTF-8"))?;
+    list.lines()
+        .find(|line| line.starts_with(tool))
+        .map(str::to_owned)
+        .ok_or(format!("`{REQUIREMENTS}` does not name {tool}"))
 }
 
 /// Checks the stubs: that they are well typed, and that they describe the module that is installed.
@@ -71,8 +186,12 @@ fn venv_folder(context: &Context<'_>) -> PathBuf {
 }
 
 fn tool(context: &Context<'_>, name: &str) -> PathBuf {
+    in_folder(&venv_folder(context), name)
+}
+
+fn in_folder(venv: &Path, name: &str) -> PathBuf {
     let folder = if cfg!(windows) { "Scripts" } else { "bin" };
-    venv_folder(context).join(folder).join(name).with_extension(std::env::consts::EXE_EXTENSION)
+    venv.join(folder).join(name).with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 /// A program of the virtual environment, started in the root of the checkout.
@@ -95,9 +214,9 @@ fn find_python() -> Result<String, String> {
         .map_or_else(|_| vec!["python3".to_owned(), "python".to_owned()], |name| vec![name]);
     let mut tried = Vec::new();
     for name in candidates {
-        match capture(program(&name).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])) {
-            Ok(version) if is_recent(version.trim()) => return Ok(name),
-            Ok(version) => tried.push(format!("`{name}` is Python {}", version.trim())),
+        match version_of(&name) {
+            Ok(version) if is_recent(&version) => return Ok(name),
+            Ok(version) => tried.push(format!("`{name}` is Python {version}")),
             Err(reason) => tried.push(reason),
         }
     }

@@ -216,7 +216,6 @@ struct GoOn {
     coroutine: Py<PyAny>,
 }
 
-#[expect(dead_code, reason = "for the queues")]
 /// An outcome by which the awaitable becomes this coroutine.
 pub(crate) fn go_on_with(coroutine: Bound<'_, PyAny>) -> Outcome {
     let py = coroutine.py();

@@ -2,12 +2,16 @@
 //!
 //! The module is `tricorne._native`. Users import what `python/tricorne` makes of it, and its stub is `python/tricorne/_native.pyi`.
 
+use std::sync::OnceLock;
+
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 mod awaiting;
 mod command;
 mod error;
 mod pipeline;
+mod queue;
 mod threading;
 mod timeout;
 mod wait;
@@ -24,12 +28,28 @@ mod _native {
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
+    use super::queue::{LifoQueue, Queue, QueueStats, SimpleQueue};
+    #[pymodule_export]
     use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
     #[pymodule_export]
     use super::wait::after_fork_in_child;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        refuse_subinterpreters(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// The module belongs to the first interpreter that imports it: its classes and what it remembers exist once in a process.
+fn refuse_subinterpreters(py: Python<'_>) -> PyResult<()> {
+    // Each interpreter has a module `builtins` of its own, which lives as long as it does.
+    static FIRST: OnceLock<usize> = OnceLock::new();
+    let builtins = py.import("builtins")?.as_ptr() as usize;
+    if *FIRST.get_or_init(|| builtins) == builtins {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "tricorne cannot be used in a subinterpreter: import it in the main interpreter",
+    ))
 }

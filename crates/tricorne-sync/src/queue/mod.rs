@@ -468,6 +468,12 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         lock(&self.state).closed
     }
 
+    /// Looks at each item that is in the queue, in no particular order, for those who account for what it refers to (such as
+    /// a garbage collector). The queue is locked meanwhile, so `look` must not use it.
+    pub fn for_each(&self, look: impl FnMut(&T)) {
+        lock(&self.state).items.for_each(look);
+    }
+
     /// Items in the queue now.
     pub fn len(&self) -> usize {
         lock(&self.state).items.len()

@@ -27,6 +27,8 @@ pub trait Store<T>: Default {
     fn push(&mut self, item: Item<T>);
     fn pop(&mut self) -> Option<Item<T>>;
     fn len(&self) -> usize;
+    /// Looks at each, in no particular order.
+    fn for_each(&self, look: impl FnMut(&T));
 }
 
 /// An item in a queue, with its weight.
@@ -62,6 +64,10 @@ impl<T> Store<T> for VecDeque<Item<T>> {
     fn len(&self) -> usize {
         Self::len(self)
     }
+
+    fn for_each(&self, mut look: impl FnMut(&T)) {
+        self.iter().for_each(|item| look(&item.value));
+    }
 }
 
 impl<T> Order<T> for Lifo {
@@ -79,6 +85,10 @@ impl<T> Store<T> for Vec<Item<T>> {
 
     fn len(&self) -> usize {
         Self::len(self)
+    }
+
+    fn for_each(&self, mut look: impl FnMut(&T)) {
+        self.iter().for_each(|item| look(&item.value));
     }
 }
 
@@ -138,5 +148,9 @@ impl<T: Ord> Store<T> for Heap<T> {
 
     fn len(&self) -> usize {
         self.items.len()
+    }
+
+    fn for_each(&self, mut look: impl FnMut(&T)) {
+        self.items.iter().for_each(|ranked| look(&ranked.item.value));
     }
 }

@@ -1,0 +1,17 @@
+//! The queues of `tricorne.queue`: those of `tricorne-sync` with the conduct of their namesakes in the standard library.
+
+mod fifo;
+mod items;
+mod lifo;
+mod open;
+mod simple;
+mod stats;
+
+pub(crate) use fifo::Queue;
+pub(crate) use lifo::LifoQueue;
+pub(crate) use simple::SimpleQueue;
+pub(crate) use stats::QueueStats;
+
+pyo3::import_exception!(queue, Empty);
+pyo3::import_exception!(queue, Full);
+pyo3::import_exception!(tricorne.queue, ShutDown);
