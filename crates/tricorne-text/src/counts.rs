@@ -11,8 +11,9 @@
 //!
 //! How it is fast: a [`Block`] of text is lower-cased and its white space marked by vector instructions. Most
 //! words are shorter than 16 bytes; such a word is cut out in two registers, and they are its key in a hash
-//! table that compares whole keys ([`ShortWords`]), so no answer is only probable. Everything else takes a
-//! slower path of the same meaning: [`read_word`] and a table of byte strings.
+//! table that compares whole keys ([`ShortWords`]), so no answer is only probable. Longer words go into a table
+//! of byte strings, those of ASCII right out of the block. Everything else takes a slower path of the same
+//! meaning, [`read_word`].
 
 mod block;
 mod long_words;
@@ -115,7 +116,14 @@ impl Counter {
             if at - block_start >= self.block.word_starts() {
                 continue;
             }
-            // The table is full, or the next word is not a short and simple one. This path takes any word.
+            if let Some(word) = self.block.ascii_word(at - block_start).filter(|word| word.len() > 15) {
+                self.long_words.insert(word);
+                word_count += 1;
+                word_chars += word.len();
+                at += word.len() + 1;
+                continue;
+            }
+            // The table is full, or the next word is not a simple one. This path takes any word.
             let LoweredWord { source, word_bytes, char_count, next } = read_word(text, at, &mut self.scratch);
             if char_count > 0 {
                 match ShortWord::from_start(source, word_bytes) {

@@ -45,6 +45,28 @@ impl Block {
         self.word_starts
     }
 
+    /// The word of ASCII that begins at a place, lower-cased, if all of it and the white space after it is in
+    /// the block.
+    #[inline]
+    pub(super) fn ascii_word(&self, start: usize) -> Option<&[u8]> {
+        let mut at = start;
+        while let Some((bytes, ends)) = self.chunk(at) {
+            for (bytes, end) in bytes.into_iter().zip(ends) {
+                // The high bits of the bytes before the first white space.
+                let outside_ascii =
+                    bytes & 0x8080_8080_8080_8080 & (end & end.wrapping_neg()).wrapping_sub(1);
+                if outside_ascii != 0 {
+                    return None;
+                }
+                if end != 0 {
+                    return Some(&self.lowered[start..at + end.trailing_zeros() as usize / 8]);
+                }
+                at += 8;
+            }
+        }
+        None
+    }
+
     /// From a place on: 16 bytes, and which of them are white space of ASCII, by their high bits. Nothing
     /// from `word_starts` on.
     #[inline]
@@ -79,6 +101,29 @@ mod tests {
         }
         assert_eq!(block.chunk(255).unwrap().1, [0x8080_8080_8080_8000, 0x8080_8080_8080_8080]);
         assert_eq!(block.chunk(256), None);
+    }
+
+    #[test]
+    fn words_of_ascii_are_cut_out() {
+        let mut block = Block::new();
+        for word_bytes in 0..60 {
+            let word = "Ab".repeat(30)[..word_bytes].to_owned();
+            let lower = word.to_lowercase();
+            for (text, expected) in [
+                (format!("{word} é"), Some(&*lower)),
+                (format!("{word}\u{1c}"), Some(&*lower)),
+                (format!("{word}é b"), None),
+                (format!("é{word} b"), None),
+            ] {
+                block.read(text.as_bytes());
+                assert_eq!(block.ascii_word(0), expected.map(str::as_bytes), "{text}");
+            }
+            // White space after the end of the text may be out of sight.
+            block.read(word.as_bytes());
+            assert!(block.ascii_word(0).is_none_or(|found| found == lower.as_bytes()), "{word}");
+        }
+        block.read(&[b'x'; BLOCK_BYTES + 1]);
+        assert_eq!(block.ascii_word(BLOCK_BYTES - 100), None);
     }
 
     #[test]

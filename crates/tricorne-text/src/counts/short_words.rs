@@ -1,7 +1,7 @@
 //! The set of words of up to 15 bytes, and the loop that most words go through.
 
 use super::block::Block;
-use super::lower_case::{TWO_BYTE_CHANGES, lower_short_word};
+use super::lower_case::{CASE_TABLES, lower_short_word};
 
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
@@ -67,8 +67,13 @@ impl ShortWord {
 /// The set of short words: open addressing with linear probing.
 #[derive(Debug)]
 pub(super) struct ShortWords {
-    /// A power of two of them.
+    /// All that were ever needed and are kept; those beyond `mask` are empty.
     slots: Vec<ShortWord>,
+    /// The table is as many slots as a power of two; one less.
+    mask: usize,
+    /// The slots that are in use, in the order in which they were filled: clearing them costs less than
+    /// clearing the table. One place is left for a write that comes to nothing.
+    used: Vec<u32>,
     word_count: usize,
     seeds: [u64; 2],
 }
@@ -82,14 +87,14 @@ pub(super) struct Run {
 
 impl ShortWords {
     const MIN_SLOTS: usize = 1 << 8;
-    /// 128 KiB: more does not stay in the nearer caches.
-    const MAX_SLOTS_AT_START: usize = 1 << 13;
+    /// 32 KiB: more does not stay in the nearest cache.
+    const MAX_SLOTS_AT_START: usize = 1 << 11;
     /// 4 MiB, the most that is kept for the next text.
     const MAX_KEPT_SLOTS: usize = 1 << 18;
 
     /// The seeds decide which words meet in the table, and nothing else.
     pub(super) fn new(seeds: [u64; 2]) -> Self {
-        Self { slots: Vec::new(), word_count: 0, seeds }
+        Self { slots: Vec::new(), mask: 0, used: Vec::new(), word_count: 0, seeds }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -98,16 +103,27 @@ impl ShortWords {
 
     /// Forgets all words and makes room for those of a text of this length.
     pub(super) fn clear(&mut self, text_bytes: usize) {
+        for &slot in &self.used[..self.word_count] {
+            self.slots[slot as usize] = ShortWord::NONE;
+        }
         self.word_count = 0;
         // Pages of some kilobytes have a different word every 13 bytes or so; at a quarter full, few words
         // meet another in their slot.
         let slot_count =
             (text_bytes / 4).next_power_of_two().clamp(Self::MIN_SLOTS, Self::MAX_SLOTS_AT_START);
-        if self.slots.capacity() > Self::MAX_KEPT_SLOTS {
-            self.slots = Vec::new();
+        if self.slots.len() > Self::MAX_KEPT_SLOTS {
+            (self.slots, self.used) = (Vec::new(), Vec::new());
         }
-        self.slots.clear();
-        self.slots.resize(slot_count, ShortWord::NONE);
+        self.use_slots(slot_count);
+    }
+
+    /// Makes the table, which is empty, this large.
+    fn use_slots(&mut self, slot_count: usize) {
+        if self.slots.len() < slot_count {
+            self.slots.resize(slot_count, ShortWord::NONE);
+            self.used.resize(slot_count / 2 + 1, 0);
+        }
+        self.mask = slot_count - 1;
     }
 
     /// Reads short words from `start` on, until one is of another kind, the table has to grow, or the block
@@ -117,14 +133,15 @@ impl ShortWords {
     /// wrong guess costs as much as the rest of the work on a word.
     #[inline]
     pub(super) fn count_run(&mut self, block: &Block, start: usize) -> Run {
-        let slots = &mut *self.slots;
-        let mask = slots.len() - 1;
+        let mask = self.mask;
+        let slots = &mut self.slots[..=mask];
         let max_words = slots.len() / 2;
+        let used = &mut self.used[..=max_words];
         let mut known_words = self.word_count;
         let (mut at, mut pieces, mut empty_pieces) = (start, 0, 0);
         // Bytes that are no character of their own: those that continue one.
         let mut not_chars = 0;
-        let changes = &**TWO_BYTE_CHANGES;
+        let tables = &**CASE_TABLES;
         while let Some(([first, second], [first_ends, second_ends])) = block.chunk(at) {
             let goes_on = u64::from(first_ends == 0).wrapping_neg();
             let mut low = first & bytes_before(first_ends);
@@ -136,7 +153,7 @@ impl ShortWords {
             }
             if (low | high) & HIGH_BITS != 0 {
                 let whole = u128::from(low) | u128::from(high) << 64;
-                let Some((whole, continuation_bytes)) = lower_short_word(whole, changes) else { break };
+                let Some((whole, continuation_bytes)) = lower_short_word(whole, tables) else { break };
                 (low, high) = (whole as u64, (whole >> 64) as u64);
                 not_chars += continuation_bytes as usize;
             }
@@ -151,6 +168,7 @@ impl ShortWords {
             while slots[slot].is_of_another(word) {
                 slot = (slot + 1) & mask;
             }
+            used[known_words] = slot as u32;
             known_words += usize::from(slots[slot].is_none());
             slots[slot] = word;
         }
@@ -160,17 +178,18 @@ impl ShortWords {
     }
 
     pub(super) fn insert(&mut self, word: ShortWord) {
-        if self.word_count * 2 >= self.slots.len() {
+        if self.word_count > self.mask / 2 {
             self.grow();
         }
         let slot = self.slot_of(word);
+        self.used[self.word_count] = slot as u32;
         self.word_count += usize::from(self.slots[slot].is_none());
         self.slots[slot] = word;
     }
 
     /// Where the word is, or belongs.
     fn slot_of(&self, word: ShortWord) -> usize {
-        let mask = self.slots.len() - 1;
+        let mask = self.mask;
         let mut slot = word.hash(self.seeds) & mask;
         while self.slots[slot].is_of_another(word) {
             slot = (slot + 1) & mask;
@@ -180,10 +199,12 @@ impl ShortWords {
 
     #[cold]
     fn grow(&mut self) {
-        let slot_count = self.slots.len() * 4;
-        let words = std::mem::replace(&mut self.slots, vec![ShortWord::NONE; slot_count]);
-        for word in words.into_iter().filter(|word| !word.is_none()) {
+        let take = |&slot: &u32| std::mem::replace(&mut self.slots[slot as usize], ShortWord::NONE);
+        let words: Vec<ShortWord> = self.used[..self.word_count].iter().map(take).collect();
+        self.use_slots((self.mask + 1) * 4);
+        for (word, used) in words.into_iter().zip(0..) {
             let slot = self.slot_of(word);
+            self.used[used] = slot as u32;
             self.slots[slot] = word;
         }
     }
