@@ -1,5 +1,7 @@
 //! The main text of a page, by the rules of a browser's reader view.
 
+use std::cell::Cell;
+
 use dom_query::{Document, NodeRef};
 use dom_smoothie::{Config, Readability, TextMode};
 
@@ -58,13 +60,17 @@ impl Extractor for MainText {
             let (title, text) = strip(html);
             return Ok(Extracted { title, text, method: ExtractMethod::Stripped });
         }
-        let (title, article) = article(&slim_html);
+        let document = Document::from(&*slim_html);
+        // The search for the article takes the document apart. On small pages it often finds too little, and
+        // writing their text costs less than parsing them again.
+        let small_body = (slim_html.len() <= SMALL_PAGE_BYTES).then(|| body(&document));
+        let (title, article) = article(document);
         let article = article.unwrap_or_default();
         let article_prose = prose_weight(&article);
         if article_prose >= PROSE_OF_AN_ARTICLE {
             return Ok(Extracted { title, text: article, method: ExtractMethod::Article });
         }
-        let body = body(&slim_html);
+        let body = small_body.unwrap_or_else(|| body(&Document::from(&*slim_html)));
         if is_plausible(&article, article_prose, &body) {
             Ok(Extracted { title, text: article, method: ExtractMethod::Article })
         } else {
@@ -72,6 +78,9 @@ impl Extractor for MainText {
         }
     }
 }
+
+/// A third of the pages up to this size need the text of their body.
+const SMALL_PAGE_BYTES: usize = 16 * 1024;
 
 /// This much prose is an article, whatever else is on the page.
 const PROSE_OF_AN_ARTICLE: usize = 800;
@@ -98,8 +107,7 @@ fn prose_weight(text: &str) -> usize {
 }
 
 /// The title, and the article if there is one.
-fn article(html: &str) -> (Option<String>, Option<String>) {
-    let document = Document::from(html);
+fn article(document: Document) -> (Option<String>, Option<String>) {
     boilerplate::remove(&document);
     oversize::cut(&document);
     let config = Config { text_mode: TextMode::Raw, disable_json_ld: true, ..Config::default() };
@@ -119,13 +127,23 @@ fn article(html: &str) -> (Option<String>, Option<String>) {
 }
 
 /// The text of the whole page.
-fn body(html: &str) -> String {
-    let document = Document::from(html);
+fn body(document: &Document) -> String {
     let Some(body) = document.body() else { return String::new() };
-    let visible = render(&body, |node| is_navigation(node) || is_hidden(node));
-    // Some pages keep all of their text hidden until a script shows the variant for the reader's system.
-    let text = render(&body, is_navigation);
-    let text = if visible.len() * 4 < text.len() { text } else { visible };
+    let something_is_hidden = Cell::new(false);
+    let mut text = render(&body, |node| {
+        is_navigation(node)
+            || (is_hidden(node) && {
+                something_is_hidden.set(true);
+                true
+            })
+    });
+    if something_is_hidden.get() {
+        // Some pages keep all of their text hidden until a script shows the variant for the reader's system.
+        let all_text = render(&body, is_navigation);
+        if text.len() * 4 < all_text.len() {
+            text = all_text;
+        }
+    }
     if text.is_empty() { render(&body, |_| false) } else { text }
 }
 

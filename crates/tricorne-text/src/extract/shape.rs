@@ -24,14 +24,14 @@ pub(super) struct Shape {
 
 impl Shape {
     /// Measures a page and copies it without what no rule looks at: scripts, styles, comments, drawings,
-    /// attributes for scripts, and NULs. They are more than half of the bytes of many pages.
+    /// attributes that nobody reads, and NULs. They are more than half of the bytes of many pages.
     pub(super) fn survey(html: &str) -> (Self, String) {
         let mut shape = Self::default();
         let mut slim = Slim { html, copied: 0, text: String::with_capacity(html.len()), drawing: None };
         let (mut depth, mut formatting, mut foreign) = (0usize, 0usize, 0usize);
         let mut tags = Tags::new(html);
         while let Some(tag) = tags.next() {
-            slim.take(&tag, &tags.script_attributes);
+            slim.take(&tag, &tags.idle_attributes);
             if is_left_out(&tag) {
                 continue;
             }
@@ -123,7 +123,7 @@ struct Slim<'a> {
 
 impl Slim<'_> {
     /// Copies what comes before the tag, and looks at what of the tag to leave out.
-    fn take(&mut self, tag: &Tag<'_>, script_attributes: &[Range<usize>]) {
+    fn take(&mut self, tag: &Tag<'_>, idle_attributes: &[Range<usize>]) {
         if is_left_out(tag) {
             self.copy_to(tag.start);
             self.copied = tag.end;
@@ -141,7 +141,7 @@ impl Slim<'_> {
             // Something else begins where the drawing was left open.
             self.drawing = None;
         }
-        for attribute in script_attributes {
+        for attribute in idle_attributes {
             self.copy_to(attribute.start);
             self.copied = attribute.end;
         }
@@ -213,13 +213,13 @@ impl Tag<'_> {
 pub(super) struct Tags<'a> {
     html: &'a str,
     at: usize,
-    /// Where in the page the attributes of the last tag are that only scripts look at.
-    script_attributes: Vec<Range<usize>>,
+    /// Where in the page the attributes of the last tag are that no rule looks at.
+    idle_attributes: Vec<Range<usize>>,
 }
 
 impl<'a> Tags<'a> {
     pub(super) fn new(html: &'a str) -> Self {
-        Self { html, at: 0, script_attributes: Vec::new() }
+        Self { html, at: 0, idle_attributes: Vec::new() }
     }
 
     fn after(&self, from: usize, mark: &str) -> usize {
@@ -262,7 +262,7 @@ impl<'a> Iterator for Tags<'a> {
 
     fn next(&mut self) -> Option<Tag<'a>> {
         let bytes = self.html.as_bytes();
-        self.script_attributes.clear();
+        self.idle_attributes.clear();
         loop {
             let start = self.at + self.html[self.at..].find('<')?;
             let is_end = bytes.get(start + 1) == Some(&b'/');
@@ -300,7 +300,7 @@ impl<'a> Iterator for Tags<'a> {
                 .count();
             let name = &self.html[name_start..name_start + name_bytes];
             let (attributes, mut end) =
-                skip_attributes(bytes, name_start + name_bytes, &mut self.script_attributes);
+                skip_attributes(bytes, name, name_start + name_bytes, &mut self.idle_attributes);
             let mut raw_text = "";
             if !is_end && RAW_TEXT_ELEMENTS.iter().any(|raw| name.eq_ignore_ascii_case(raw)) {
                 let raw_text_end = self.raw_text_end(end, name);
@@ -322,8 +322,14 @@ fn starts_with_name(text: &[u8], name: &str) -> bool {
 }
 
 /// Goes from the end of a tag's name to after its `>`; gives the number of attributes and the place, and adds
-/// the attributes for scripts.
-fn skip_attributes(bytes: &[u8], from: usize, script_attributes: &mut Vec<Range<usize>>) -> (usize, usize) {
+/// the attributes that no rule looks at.
+fn skip_attributes(
+    bytes: &[u8],
+    tag: &str,
+    from: usize,
+    idle_attributes: &mut Vec<Range<usize>>,
+) -> (usize, usize) {
+    let is_plain = PLAIN_ELEMENTS.iter().any(|element| tag.eq_ignore_ascii_case(element));
     let (mut at, mut attributes) = (from, 0);
     let mut name_start = None;
     while let Some(&byte) = bytes.get(at) {
@@ -331,9 +337,10 @@ fn skip_attributes(bytes: &[u8], from: usize, script_attributes: &mut Vec<Range<
             (b'>', _) => return (attributes, at + 1),
             (b'=', Some(start)) => {
                 let name = bytes[start..at].trim_ascii_end();
-                at = value_end(bytes, at + 1);
-                if is_for_scripts(name) {
-                    script_attributes.push(start..at);
+                let value = at + 1;
+                at = value_end(bytes, value);
+                if is_for_scripts(name) || (is_plain && !is_looked_at(name, &bytes[value..at])) {
+                    idle_attributes.push(start..at);
                 }
                 name_start = None;
                 continue;
@@ -379,6 +386,37 @@ fn is_for_scripts(name: &[u8]) -> bool {
     (starts_with(b"data-") && !starts_with(b"data-src")) || starts_with(b"on")
 }
 
+/// Elements whose attributes mean nothing to a parser, and little to the rules. Of others, such as inputs and
+/// formatting, a parser may look at any.
+const PLAIN_ELEMENTS: &[&str] = &[
+    "a", "div", "span", "p", "li", "ul", "td", "tr", "th", "h1", "h2", "h3", "h4", "section", "article",
+    "button",
+];
+
+/// Whether a rule looks at an attribute of a plain element. Links within the page (`href="#…"`) count less than
+/// others; nothing else of an address matters.
+fn is_looked_at(name: &[u8], value: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"class",
+        b"id",
+        b"style",
+        b"role",
+        b"rel",
+        b"hidden",
+        b"dir",
+        b"lang",
+        b"itemprop",
+        b"aria-hidden",
+        b"aria-modal",
+        b"colspan",
+        b"rowspan",
+    ];
+    if name.eq_ignore_ascii_case(b"href") {
+        return matches!(value.trim_ascii_start(), [b'#', ..] | [b'"' | b'\'', b'#', ..]);
+    }
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,14 +456,21 @@ mod tests {
             ("a<script>x</scripts></script >b", "ab"),
             ("a<title><!-- b --></title>", "a<title><!-- b --></title>"),
             ("a<script>b", "a"),
-            ("<p title='<!-- a -->'>b", "<p title='<!-- a -->'>b"),
+            ("<b title='<!-- a -->'>b", "<b title='<!-- a -->'>b"),
             ("a<svg x=1><path d=z /><title>t</title></svg>b", "ab"),
             ("a<svg><path><p>b</p></svg>c", "a<svg><path><p>b</p></svg>c"),
             ("a<svg><svg></svg></svg>b", "a<svg><svg></svg></svg>b"),
             ("a<svg>b", "a<svg>b"),
             ("<p data-x='1' class=c ONCLICK=f()>a", "<p  class=c >a"),
             ("<img data-src=a data-x = \"b\"data-y=c/>", "<img data-src=a >"),
-            ("<a data-x href=b>", "<a data-x href=b>"),
+            ("<a data-x href=#b>", "<a data-x href=#b>"),
+            ("<a href='b' title=x class=c>a</a>", "<a   class=c>a</a>"),
+            ("<a href = \"#b\" href=''>", "<a href = \"#b\" >"),
+            ("<div style=s onclick=x align=center hidden>", "<div style=s   hidden>"),
+            (
+                "<input type=hidden><font color=red><b title=x>",
+                "<input type=hidden><font color=red><b title=x>",
+            ),
             ("a\0b", "ab"),
         ];
         for (html, slim) in cases {
