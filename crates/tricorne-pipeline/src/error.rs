@@ -19,11 +19,13 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
-    /// The output folder is a file.
-    #[error("the output folder `{}` is a file", path.display())]
+    /// The output folder, or a folder that it should be in, is a file.
+    #[error("{}", not_a_folder(path, file))]
     NotAFolder {
         /// The path of the sink.
         path: PathBuf,
+        /// The file.
+        file: PathBuf,
     },
     /// The output folder holds results that no run of ours left there.
     #[error("the output folder `{}` already holds `{found}`, which no run that can be continued has left", path.display())]
@@ -95,6 +97,14 @@ pub enum RunError {
         /// The panic's message and place.
         message: String,
     },
+}
+
+fn not_a_folder(path: &Path, file: &Path) -> String {
+    let path = path.display();
+    match file.display() {
+        file if path.to_string() == file.to_string() => format!("the output folder `{path}` is a file"),
+        file => format!("there can be no output folder `{path}`: `{file}` is a file"),
+    }
 }
 
 impl RunError {

@@ -373,10 +373,14 @@ impl Source for Globs {
             let Some(pattern) = self.patterns.get(self.current) else { return Ok(None) };
             if self.walk.is_none() {
                 if !pattern.root.exists() {
+                    let start = match self.base_dir.as_os_str().is_empty() {
+                        true => "the current folder".into(),
+                        false => format!("the folder of the plan, `{}`", self.base_dir.display()),
+                    };
                     return Err(RunError::Input {
                         input: pattern.text.clone(),
                         message: format!("there is no `{}`", pattern.root.display()),
-                        hint: Some("relative patterns start from the folder of the plan".into()),
+                        hint: Some(format!("relative names start from {start}")),
                     });
                 }
                 self.walk =

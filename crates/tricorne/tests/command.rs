@@ -252,7 +252,12 @@ fn an_output_folder_that_is_something_else_is_refused_unharmed() {
         "error: the output folder `theirs` already holds `manifest.json`, which no run that can be continued has left\n\
          hint: name another folder, or move these files away\n"
     );
-    run_in(&folder, &["run", "plan.toml", "-o", "file/below"]).expect(2).says("`file");
+    let below = run_in(&folder, &["run", "plan.toml", "-o", "file/below/it"]).expect(2);
+    assert_eq!(
+        below.stderr,
+        "error: there can be no output folder `file/below/it`: `file` is a file\n\
+         hint: name a folder that does not exist yet, or move the file away\n"
+    );
     for name in ["file", "theirs/manifest.json"] {
         assert_eq!(std::fs::read(folder.path(name)).expect("still there"), b"precious");
     }
@@ -522,6 +527,11 @@ fn prep_takes_files_folders_and_patterns() {
     assert_eq!(found("o1", &["pages"]), ["pages/a.html", "pages/deep/b.txt", "pages/deep/c.htm"]);
     assert_eq!(found("o2", &["pages/**/*.html"]), ["pages/a.html"]);
     assert_eq!(found("o3", &["single [1].html", "pages/*/*.txt"]), ["single [1].html", "pages/deep/b.txt"]);
+    let missing = run_in(&folder, &["prep", "nothere", "-o", "o4"]).expect(2);
+    assert_eq!(
+        missing.stderr,
+        "error: cannot read the input `nothere`: there is no `nothere`\nhint: relative names start from the current folder\n"
+    );
     let rows = rows(&folder.path("o1"));
     assert_eq!((&rows[0]["title"], &rows[1]["title"]), (&json!("A title"), &Value::Null));
     assert_eq!(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use crate::error::RunError;
-use crate::files::LockGuard;
+use crate::files::{Files, LockGuard};
 use crate::journal::HEADER_LEN;
 use crate::layout::{CommitRecord, Layout, read_commits, read_json, write_json};
 
@@ -28,15 +28,15 @@ struct Owner {
 pub(super) fn open_output(engine: &Engine, layout: &Layout) -> Result<Opened, RunError> {
     let files = &*engine.files;
     let out = layout.out();
-    let owned = files.exists(&layout.plan()).map_err(|error| not_a_folder(out, "look for", error))?;
+    let owned = files.exists(&layout.plan()).map_err(|error| not_a_folder(files, out, "look for", error))?;
     if !owned {
-        let names = files.list(out).map_err(|error| not_a_folder(out, "list", error))?;
+        let names = files.list(out).map_err(|error| not_a_folder(files, out, "list", error))?;
         if let Some(found) = names.into_iter().find(|name| Layout::is_result(name)) {
             return Err(RunError::ForeignOutput { path: out.to_path_buf(), found });
         }
     }
     for dir in [out.to_path_buf(), layout.work(), layout.journals(), layout.shards()] {
-        files.create_dir_all(&dir).map_err(|error| not_a_folder(&dir, "create", error))?;
+        files.create_dir_all(&dir).map_err(|error| not_a_folder(files, &dir, "create", error))?;
     }
     let lock = layout.lock();
     let guard = files.lock(&lock).map_err(RunError::io("lock", &lock))?;
@@ -92,10 +92,12 @@ fn begun_journals(engine: &Engine, layout: &Layout) -> Result<Vec<u64>, RunError
     Ok(begun)
 }
 
-fn not_a_folder(path: &Path, action: &'static str, error: io::Error) -> RunError {
+fn not_a_folder(files: &dyn Files, path: &Path, action: &'static str, error: io::Error) -> RunError {
     match error.kind() {
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            RunError::NotAFolder { path: path.to_path_buf() }
+            // Nothing below a file exists, so it is the longest part of the path that does.
+            let file = path.ancestors().find(|part| files.exists(part).is_ok_and(|exists| exists));
+            RunError::NotAFolder { path: path.to_path_buf(), file: file.unwrap_or(path).to_path_buf() }
         }
         _ => RunError::io(action, path)(error),
     }
