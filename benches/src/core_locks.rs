@@ -17,6 +17,9 @@ const ROUNDS: usize = 7;
 /// For each of two threads.
 const TURNS: usize = 200_000;
 
+/// A library, and one round of it in nanoseconds for a turn.
+type Contender = (&'static str, fn() -> f64);
+
 pub(crate) const SUBJECTS: &[Subject] = &[
     ("lock tricorne", |turns| {
         let count = Lock::new(0_u64);
@@ -88,7 +91,7 @@ pub(crate) fn count() -> Result<(), String> {
 
 /// Two threads that take the same lock again and again.
 pub(crate) fn time() {
-    let contenders: [(&str, fn() -> f64); 3] = [
+    let contenders: [Contender; 3] = [
         ("tricorne", || {
             let count = Lock::new(0_u64);
             contended(|| *count.lock() += 1)

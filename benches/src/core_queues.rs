@@ -16,6 +16,9 @@ const CAPACITY: usize = 1024;
 /// In one round, all producers together.
 const ITEMS: usize = 200_000;
 
+/// A library, and one round of it with so many pairs of threads, in nanoseconds for an item.
+type Contender = (&'static str, fn(usize) -> f64);
+
 pub(crate) const SUBJECTS: &[Subject] = &[
     ("queue tricorne", |turns| {
         let queue = Queue::bounded(CAPACITY);
@@ -54,7 +57,7 @@ pub(crate) fn count() -> Result<(), String> {
 
 /// So many threads put, as many get.
 pub(crate) fn time() {
-    let contenders: [(&str, fn(usize) -> f64); 3] = [
+    let contenders: [Contender; 3] = [
         ("tricorne", |pairs| {
             let queue = Queue::bounded(CAPACITY);
             let put = |item| queue.put(item).expect("nobody closes it");
