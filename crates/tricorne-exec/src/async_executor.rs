@@ -13,8 +13,9 @@ use tricorne_sync::Event;
 
 use crate::error::{ExecError, TaskError};
 use crate::executor::Shutdown;
-use crate::future::{Future, Promise, promise};
+use crate::future::{Future, Promise, Slot, Work, pair};
 use crate::panics;
+use crate::sys::fork;
 
 /// How long dropping the executor waits for its loops.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +42,7 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct AsyncExecutor {
+    number: u64,
     name: String,
     loops: Vec<EventLoop>,
     next_loop: AtomicUsize,
@@ -77,6 +79,7 @@ impl AsyncExecutorBuilder {
     pub fn build(self) -> Result<AsyncExecutor, ExecError> {
         panics::install_hook();
         let mut executor = AsyncExecutor {
+            number: fork::new_number(),
             name: self.name,
             loops: Vec::with_capacity(self.loops),
             next_loop: AtomicUsize::new(0),
@@ -118,7 +121,11 @@ impl AsyncExecutor {
         F: std::future::Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let (promise, future) = promise();
+        let (promise, future) = pair(OnLoop { executor: self.number });
+        if fork::is_elsewhere(self.number) {
+            promise.fail(TaskError::Forked);
+            return future;
+        }
         // Relaxed: it only spreads the tasks.
         let index = self.next_loop.fetch_add(1, Ordering::Relaxed) % self.loops.len();
         let event_loop = &self.loops[index];
@@ -138,6 +145,9 @@ impl AsyncExecutor {
     /// `false` means that a task blocks its loop: that thread is left alone, and ends when the task lets go. Called
     /// from one of its own loops it does not wait for that one.
     pub fn shutdown(&self, how: Shutdown, timeout: Duration) -> bool {
+        if fork::is_elsewhere(self.number) {
+            return false;
+        }
         let deadline = Instant::now().checked_add(timeout);
         for event_loop in &self.loops {
             event_loop.shared.stop(how, deadline);
@@ -152,6 +162,11 @@ impl AsyncExecutor {
 
 impl Drop for AsyncExecutor {
     fn drop(&mut self) {
+        if fork::is_elsewhere(self.number) {
+            // The parent's threads may have been in the middle of anything when the fork came.
+            std::mem::forget(std::mem::take(&mut self.loops));
+            return;
+        }
         self.shutdown(Shutdown::CancelPending, DROP_PATIENCE);
     }
 }
@@ -307,6 +322,21 @@ impl Drop for LiveTask {
         if was_last {
             self.shared.changed.set();
         }
+    }
+}
+
+/// What the future of a task on a loop knows of it.
+struct OnLoop {
+    executor: u64,
+}
+
+impl<T> Work<T> for OnLoop {
+    fn help(&self, _: &Slot<T>) {}
+
+    fn discard(&self) {}
+
+    fn lost(&self) -> Option<TaskError> {
+        fork::is_elsewhere(self.executor).then_some(TaskError::Forked)
     }
 }
 

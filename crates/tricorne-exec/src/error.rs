@@ -46,11 +46,27 @@ pub enum TaskError {
         message: String,
     },
     /// Its executor can run nothing: the initializer failed, or workers cannot be started.
-    #[error("process pool is broken: {message}")]
+    #[error("executor is broken: {message}")]
     Broken {
         /// Why.
         message: String,
     },
+    /// Its executor belongs to the process that this one was forked from, and has no threads here.
+    #[error("executor was made before a fork, in the parent process")]
+    Forked,
+}
+
+impl TaskError {
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Rejected { .. } => Some("submit before `shutdown`, or make a new executor"),
+            Self::Broken { .. } => Some("mend what the message says, and make a new executor"),
+            Self::Forked => Some("make executors in the child, after the fork"),
+            _ => None,
+        }
+    }
 }
 
 fn at(location: Option<&String>) -> String {

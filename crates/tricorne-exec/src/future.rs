@@ -2,24 +2,31 @@
 //!
 //! ```text
 //!            start                complete, fail, panic
-//!  pending ─────────▶ running ───────────────────────────▶ done
+//!  pending ─────────▶ running ───────────────────────────▶ done ───▶ taken
 //!     │                  │                                  ▲
 //!     └──── cancel ──────┼──────────────────────────────────┤
 //!                        └── promise dropped (abandoned) ───┘
 //! ```
 //!
-//! All under one mutex, which is never held while foreign code (a waker, a callback, a destructor of the result) runs.
+//! A [`Slot`] is that machine: all of it under one mutex, which is never held while foreign code (a waker, a callback,
+//! a listener, a destructor of the result) runs. A [`Core`] is a slot together with the work that fills it, in one
+//! allocation: of a task on a pool, the closure and its result live side by side, the queue and the [`Future`] share
+//! them. A future can be waited for in three ways that do not disturb each other: its one *consumer* gets the outcome,
+//! any number of *listeners* are told that it is there (that is what [`wait`](crate::wait) and
+//! [`as_completed`](crate::as_completed) are made of), and [`Future::shared`] makes the outcome common property.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tricorne_sync::prim::Parker;
+use tricorne_sync::prim::atomic::{AtomicBool, Ordering};
+use tricorne_sync::prim::{Arc, Mutex, lock};
 
 use crate::error::TaskError;
 use crate::panics;
+use crate::park;
+use crate::shared_future::SharedFuture;
 
 /// The outcome of a task: its value, or why there is none.
 pub type TaskResult<T> = Result<T, TaskError>;
@@ -34,18 +41,64 @@ pub type TaskResult<T> = Result<T, TaskError>;
 /// assert_eq!(future.result(), Ok(42));
 /// ```
 pub fn promise<T>() -> (Promise<T>, Future<T>) {
-    let shared = Arc::new(Shared {
-        state: Mutex::new(State {
-            progress: Progress::Pending,
-            consumer: Consumer::None,
-            cancel_requested: false,
-            canceller: None,
-        }),
-    });
-    (Promise { shared: Some(Arc::clone(&shared)) }, Future { shared, inline: None })
+    pair(Elsewhere)
 }
 
-struct Shared<T> {
+/// The two ends of a result that `work` is behind.
+pub(crate) fn pair<T>(work: impl Work<T> + 'static) -> (Promise<T>, Future<T>) {
+    let core: Arc<Core<T, dyn Work<T>>> = Arc::new(Core { slot: Slot::new(), work });
+    (Promise { core: Some(Arc::clone(&core)) }, Future { core })
+}
+
+/// A slot and the work that fills it.
+pub(crate) struct Core<T, W: ?Sized> {
+    pub(crate) slot: Slot<T>,
+    pub(crate) work: W,
+}
+
+impl<T, W: Work<T> + ?Sized> Core<T, W> {
+    /// Cancels what has not begun and drops its work; asks what runs to stop.
+    pub(crate) fn cancel(&self) -> bool {
+        if self.slot.is_done() || self.work.lost().is_some() {
+            return false;
+        }
+        let cancelled = self.slot.cancel();
+        if cancelled {
+            self.work.discard();
+        }
+        cancelled
+    }
+}
+
+/// What a future knows of the work behind it.
+pub(crate) trait Work<T>: Send + Sync {
+    /// Does the work here and now, if this thread may and nobody else has begun it.
+    fn help(&self, slot: &Slot<T>);
+
+    /// Lets go of the work: it was cancelled before it began.
+    fn discard(&self);
+
+    /// Why the work will never be done, if that is so although nobody has said it to the slot.
+    fn lost(&self) -> Option<TaskError>;
+}
+
+/// The work is done by whoever holds the promise.
+struct Elsewhere;
+
+impl<T> Work<T> for Elsewhere {
+    fn help(&self, _: &Slot<T>) {}
+
+    fn discard(&self) {}
+
+    fn lost(&self) -> Option<TaskError> {
+        None
+    }
+}
+
+/// Where the outcome of a task is left.
+pub(crate) struct Slot<T> {
+    /// Written under the lock, when there is an outcome; read without it by those who only want to know that.
+    done: AtomicBool,
     state: Mutex<State<T>>,
 }
 
@@ -55,6 +108,7 @@ struct State<T> {
     cancel_requested: bool,
     /// Woken when a running task is asked to stop.
     canceller: Option<Waker>,
+    listeners: Listeners,
 }
 
 enum Progress<T> {
@@ -68,48 +122,204 @@ enum Progress<T> {
 enum Consumer<T> {
     None,
     Waker(Waker),
-    Callback(Box<dyn FnOnce(TaskResult<T>) + Send>),
+    Callback(Callback<T>),
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+type Callback<T> = Box<dyn FnOnce(TaskResult<T>) + Send>;
+
+/// Told once that a slot has its outcome, by the thread that delivers it and with no lock held.
+pub(crate) trait Listener: Send + Sync {
+    /// `key` is what it was registered with.
+    fn done(&self, key: usize, failed: bool);
+}
+
+/// Nearly always none or one, and that costs no allocation.
+pub(crate) enum Listeners {
+    None,
+    One(Arc<dyn Listener>, usize),
+    Many(Vec<(Arc<dyn Listener>, usize)>),
+}
+
+impl Listeners {
+    pub(crate) fn add(&mut self, listener: Arc<dyn Listener>, key: usize) {
+        *self = match std::mem::replace(self, Listeners::None) {
+            Listeners::None => Listeners::One(listener, key),
+            Listeners::One(first, first_key) => Listeners::Many(vec![(first, first_key), (listener, key)]),
+            Listeners::Many(mut all) => {
+                all.push((listener, key));
+                Listeners::Many(all)
+            }
+        };
     }
 
-    /// Ends it with `outcome` unless it has ended; only if nobody has started it when `unless_running`.
-    fn end(&self, outcome: TaskResult<T>, unless_running: bool) -> bool {
-        let mut state = self.lock();
-        match state.progress {
-            Progress::Running if unless_running => return false,
-            Progress::Pending | Progress::Running => {}
-            Progress::Done(_) | Progress::Taken => return false,
+    pub(crate) fn remove(&mut self, listener: &Arc<dyn Listener>, key: usize) -> Option<Arc<dyn Listener>> {
+        match self {
+            Listeners::One(only, only_key) if Arc::ptr_eq(only, listener) && *only_key == key => {
+                match std::mem::replace(self, Listeners::None) {
+                    Listeners::One(only, _) => Some(only),
+                    _ => None,
+                }
+            }
+            Listeners::Many(all) => {
+                let at = all
+                    .iter()
+                    .position(|(other, other_key)| Arc::ptr_eq(other, listener) && *other_key == key)?;
+                Some(all.swap_remove(at).0)
+            }
+            Listeners::None | Listeners::One(..) => None,
         }
-        let canceller = state.canceller.take();
-        match std::mem::replace(&mut state.consumer, Consumer::None) {
-            Consumer::Callback(callback) => {
-                state.progress = Progress::Taken;
-                drop(state);
-                callback(outcome);
-            }
-            Consumer::Waker(waker) => {
-                state.progress = Progress::Done(outcome);
-                drop(state);
-                waker.wake();
-            }
-            Consumer::None => {
-                state.progress = Progress::Done(outcome);
-                drop(state);
+    }
+
+    pub(crate) fn tell(self, failed: bool) {
+        match self {
+            Listeners::None => {}
+            Listeners::One(listener, key) => listener.done(key, failed),
+            Listeners::Many(all) => {
+                for (listener, key) in all {
+                    listener.done(key, failed);
+                }
             }
         }
-        drop(canceller);
+    }
+}
+
+/// What remains to be done when a slot has got its outcome, once the lock is released.
+struct Aftermath<T> {
+    listeners: Listeners,
+    failed: bool,
+    waker: Option<Waker>,
+    callback: Option<(Callback<T>, TaskResult<T>)>,
+    /// Only dropped: a waker is foreign code.
+    _canceller: Option<Waker>,
+}
+
+impl<T> Aftermath<T> {
+    fn run(self) {
+        self.listeners.tell(self.failed);
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+        // Last, since it may panic.
+        if let Some((callback, outcome)) = self.callback {
+            callback(outcome);
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            done: AtomicBool::new(false),
+            state: Mutex::new(State {
+                progress: Progress::Pending,
+                consumer: Consumer::None,
+                cancel_requested: false,
+                canceller: None,
+                listeners: Listeners::None,
+            }),
+        }
+    }
+
+    /// Says that work begins; `false` if it has ended before. Saying it again is allowed.
+    pub(crate) fn start(&self) -> bool {
+        let mut state = lock(&self.state);
+        if matches!(state.progress, Progress::Pending) {
+            state.progress = Progress::Running;
+        }
+        matches!(state.progress, Progress::Running)
+    }
+
+    /// Takes the work up; `false` if it has begun or ended before. Of several who may do it, one gets it.
+    pub(crate) fn claim(&self) -> bool {
+        let mut state = lock(&self.state);
+        let free = matches!(state.progress, Progress::Pending);
+        if free {
+            state.progress = Progress::Running;
+        }
+        free
+    }
+
+    /// Ends it with `outcome`; without effect if it has ended.
+    pub(crate) fn deliver(&self, outcome: TaskResult<T>) {
+        let mut state = lock(&self.state);
+        if matches!(state.progress, Progress::Pending | Progress::Running) {
+            let aftermath = self.finish(&mut state, outcome);
+            drop(state);
+            aftermath.run();
+        } else {
+            // Before `outcome`, whose destructor is foreign.
+            drop(state);
+        }
+    }
+
+    /// Ends it if nobody has begun the work.
+    pub(crate) fn deliver_unless_begun(&self, outcome: TaskResult<T>) -> bool {
+        let mut state = lock(&self.state);
+        if !matches!(state.progress, Progress::Pending) {
+            drop(state);
+            return false;
+        }
+        let aftermath = self.finish(&mut state, outcome);
+        drop(state);
+        aftermath.run();
         true
     }
 
+    fn finish(&self, state: &mut State<T>, outcome: TaskResult<T>) -> Aftermath<T> {
+        let failed = outcome.is_err();
+        let (waker, callback) = match std::mem::replace(&mut state.consumer, Consumer::None) {
+            Consumer::Callback(callback) => {
+                state.progress = Progress::Taken;
+                (None, Some((callback, outcome)))
+            }
+            Consumer::Waker(waker) => {
+                state.progress = Progress::Done(outcome);
+                (Some(waker), None)
+            }
+            Consumer::None => {
+                state.progress = Progress::Done(outcome);
+                (None, None)
+            }
+        };
+        // Release: whoever sees it may look for the outcome without having to wait.
+        self.done.store(true, Ordering::Release);
+        let listeners = std::mem::replace(&mut state.listeners, Listeners::None);
+        Aftermath { listeners, failed, waker, callback, _canceller: state.canceller.take() }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        // Acquire: pairs with the store in `finish`.
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Whether there is an outcome, and it is an error. An outcome that was handed out counts as none.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.is_done() && matches!(lock(&self.state).progress, Progress::Done(Err(_)))
+    }
+
+    /// The outcome, if it is there.
+    ///
+    /// # Panics
+    ///
+    /// If it was handed out already.
+    pub(crate) fn try_take(&self) -> Option<TaskResult<T>> {
+        if !self.is_done() {
+            return None;
+        }
+        match std::mem::replace(&mut lock(&self.state).progress, Progress::Taken) {
+            Progress::Done(outcome) => Some(outcome),
+            _ => panic!("a future's result was asked for twice"),
+        }
+    }
+
     /// Takes the outcome if it is there; otherwise `waker` is woken when it is.
-    fn poll(&self, waker: &Waker) -> Poll<TaskResult<T>> {
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<TaskResult<T>> {
+        if let Some(outcome) = self.try_take() {
+            return Poll::Ready(outcome);
+        }
         // Cloned before the lock is taken, dropped after it is released: a waker is foreign code.
         let waker = waker.clone();
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         match std::mem::replace(&mut state.progress, Progress::Taken) {
             Progress::Done(outcome) => Poll::Ready(outcome),
             Progress::Taken => panic!("a future's result was asked for twice"),
@@ -122,6 +332,75 @@ impl<T> Shared<T> {
             }
         }
     }
+
+    /// Leaves `callback` as the consumer, or calls it at once.
+    pub(crate) fn on_done(&self, callback: Callback<T>) {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut state.progress, Progress::Taken) {
+            Progress::Done(outcome) => {
+                drop(state);
+                callback(outcome);
+            }
+            Progress::Taken => panic!("a future's result was asked for twice"),
+            waiting => {
+                state.progress = waiting;
+                let former = std::mem::replace(&mut state.consumer, Consumer::Callback(callback));
+                drop(state);
+                drop(former);
+            }
+        }
+    }
+
+    /// Has `listener` told when there is an outcome; `false` if there is one already: then it is not told.
+    pub(crate) fn listen(&self, listener: &Arc<dyn Listener>, key: usize) -> bool {
+        let mut state = lock(&self.state);
+        let waits = matches!(state.progress, Progress::Pending | Progress::Running);
+        if waits {
+            state.listeners.add(Arc::clone(listener), key);
+        }
+        waits
+    }
+
+    /// Takes a listener back that was not told yet.
+    pub(crate) fn unlisten(&self, listener: &Arc<dyn Listener>, key: usize) {
+        let former = lock(&self.state).listeners.remove(listener, key);
+        drop(former);
+    }
+
+    /// Ends it as cancelled if nobody has begun the work, and asks for it otherwise.
+    fn cancel(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.cancel_requested = true;
+        if matches!(state.progress, Progress::Pending) {
+            let aftermath = self.finish(&mut state, Err(TaskError::Cancelled));
+            drop(state);
+            aftermath.run();
+            return true;
+        }
+        let canceller = state.canceller.take();
+        drop(state);
+        if let Some(waker) = canceller {
+            waker.wake();
+        }
+        false
+    }
+
+    fn is_cancel_requested(&self) -> bool {
+        lock(&self.state).cancel_requested
+    }
+
+    fn poll_cancel_requested(&self, waker: &Waker) -> Poll<()> {
+        let waker = waker.clone();
+        let mut state = lock(&self.state);
+        if state.cancel_requested {
+            drop(state);
+            return Poll::Ready(());
+        }
+        let former = state.canceller.replace(waker);
+        drop(state);
+        drop(former);
+        Poll::Pending
+    }
 }
 
 /// The working end: delivers the outcome, once.
@@ -129,7 +408,7 @@ impl<T> Shared<T> {
 /// Dropped without an outcome it delivers [`TaskError::Abandoned`], so that nobody waits for ever.
 pub struct Promise<T> {
     /// `None` once the outcome was delivered.
-    shared: Option<Arc<Shared<T>>>,
+    core: Option<Arc<Core<T, dyn Work<T>>>>,
 }
 
 impl<T> Promise<T> {
@@ -137,11 +416,7 @@ impl<T> Promise<T> {
     /// then the work need not be done.
     #[must_use]
     pub fn start(&self) -> bool {
-        let mut state = self.shared().lock();
-        if matches!(state.progress, Progress::Pending) {
-            state.progress = Progress::Running;
-        }
-        matches!(state.progress, Progress::Running)
+        self.slot().start()
     }
 
     /// Delivers the value. Without effect if the task was cancelled.
@@ -156,8 +431,8 @@ impl<T> Promise<T> {
 
     /// Delivers the outcome, whichever it is. Without effect if the task was cancelled.
     pub fn deliver(mut self, outcome: TaskResult<T>) {
-        if let Some(shared) = self.shared.take() {
-            shared.end(outcome, false);
+        if let Some(core) = self.core.take() {
+            core.slot.deliver(outcome);
         }
     }
 
@@ -172,31 +447,23 @@ impl<T> Promise<T> {
     /// Whether [`Future::cancel`] was called.
     #[must_use]
     pub fn is_cancel_requested(&self) -> bool {
-        self.shared().lock().cancel_requested
+        self.slot().is_cancel_requested()
     }
 
     /// Ready when [`Future::cancel`] was called; otherwise `waker` is woken when it is.
     pub fn poll_cancel_requested(&self, context: &mut Context<'_>) -> Poll<()> {
-        let waker = context.waker().clone();
-        let mut state = self.shared().lock();
-        if state.cancel_requested {
-            return Poll::Ready(());
-        }
-        let former = state.canceller.replace(waker);
-        drop(state);
-        drop(former);
-        Poll::Pending
+        self.slot().poll_cancel_requested(context.waker())
     }
 
-    fn shared(&self) -> &Arc<Shared<T>> {
-        self.shared.as_ref().expect("only delivering consumes it, and that takes the promise")
+    fn slot(&self) -> &Slot<T> {
+        &self.core.as_ref().expect("only delivering consumes it, and that takes the promise").slot
     }
 }
 
 impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            shared.end(Err(TaskError::Abandoned), false);
+        if let Some(core) = self.core.take() {
+            core.slot.deliver(Err(TaskError::Abandoned));
         }
     }
 }
@@ -207,13 +474,10 @@ impl<T> fmt::Debug for Promise<T> {
     }
 }
 
-/// A task that the thread that waits for it may run itself, if it has not started.
-pub(crate) trait Inline: Send + Sync {
-    /// Runs the task here and now, if this thread may and nobody else has begun.
-    fn run_inline(&self);
-}
-
 /// The waiting end: a result that has one consumer, who blocks for it, awaits it, or leaves a callback.
+///
+/// To wait for several, without giving them up, there are [`wait`](crate::wait) and
+/// [`as_completed`](crate::as_completed); to hand one result to several, [`shared`](Self::shared).
 ///
 /// Dropping it does not stop the task; the result is dropped where it is made.
 ///
@@ -227,15 +491,39 @@ pub(crate) trait Inline: Send + Sync {
 /// Asking again after the result was handed out panics, as with any `std` future.
 #[must_use = "the task runs anyway, but its result and its failure are lost"]
 pub struct Future<T> {
-    shared: Arc<Shared<T>>,
-    /// How a worker of the same pool runs the task itself rather than waiting for itself.
-    inline: Option<Arc<dyn Inline>>,
+    core: Arc<Core<T, dyn Work<T>>>,
 }
 
 impl<T> Future<T> {
-    pub(crate) fn with_inline(mut self, inline: Arc<dyn Inline>) -> Self {
-        self.inline = Some(inline);
-        self
+    pub(crate) fn of(core: Arc<Core<T, dyn Work<T>>>) -> Self {
+        Self { core }
+    }
+
+    /// A future whose outcome is there from the start.
+    pub fn ready(outcome: TaskResult<T>) -> Self {
+        let (promise, future) = promise();
+        promise.deliver(outcome);
+        future
+    }
+
+    pub(crate) fn slot(&self) -> &Slot<T> {
+        &self.core.slot
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<T, dyn Work<T>>> {
+        &self.core
+    }
+
+    /// Nobody in this process will ever deliver, and nobody has.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.is_done() && self.core.work.lost().is_some()
+    }
+
+    /// Does the task here and now if this thread is a worker of its pool and no other has begun it.
+    pub(crate) fn help(&self) {
+        if !self.is_done() {
+            self.core.work.help(&self.core.slot);
+        }
     }
 
     /// Waits for the outcome, blocking the thread.
@@ -260,72 +548,74 @@ impl<T> Future<T> {
     ///
     /// The future itself if the outcome is not there in time.
     pub fn result_timeout(self, timeout: Duration) -> Result<TaskResult<T>, Self> {
-        self.wait(Instant::now().checked_add(timeout)).ok_or(self)
+        self.wait(park::deadline_after(timeout)).ok_or(self)
+    }
+
+    /// [`result`](Self::result), waiting until `deadline` at most; the future comes back if it is not there by then.
+    ///
+    /// # Errors
+    ///
+    /// The future itself if the outcome is not there in time.
+    pub fn result_deadline(self, deadline: Instant) -> Result<TaskResult<T>, Self> {
+        self.wait(Some(deadline)).ok_or(self)
+    }
+
+    /// The outcome if it is there now.
+    ///
+    /// # Errors
+    ///
+    /// The future itself if the outcome is not there yet.
+    pub fn try_result(self) -> Result<TaskResult<T>, Self> {
+        self.core.slot.try_take().ok_or(self)
     }
 
     fn wait(&self, deadline: Option<Instant>) -> Option<TaskResult<T>> {
-        if let Some(inline) = &self.inline {
-            inline.run_inline();
+        if let Some(outcome) = self.core.slot.try_take() {
+            return Some(outcome);
         }
-        let parker = Arc::new(Parker::new());
-        let waker = Waker::from(Arc::clone(&parker));
-        loop {
-            if let Poll::Ready(outcome) = self.shared.poll(&waker) {
-                return Some(outcome);
-            }
-            if !parker.park_deadline(deadline) {
-                // The last look: it may have come between the wake-up and the deadline.
-                return match self.shared.poll(&waker) {
-                    Poll::Ready(outcome) => Some(outcome),
-                    Poll::Pending => None,
-                };
-            }
+        if let Some(error) = self.core.work.lost() {
+            return Some(Err(error));
         }
+        self.core.work.help(&self.core.slot);
+        park::spin_until(|| self.is_done());
+        park::wait_until(deadline, |waker| self.core.slot.poll(waker))
     }
 
     /// Calls `callback` with the outcome, on the thread that delivers it; at once, here, if it is there already.
     ///
-    /// The callback should be short: it holds up a worker or an event loop.
+    /// The callback should be short: it holds up a worker or an event loop. For several callbacks on one result, see
+    /// [`shared`](Self::shared).
     ///
     /// # Panics
     ///
     /// If the result was handed out already, and whatever the callback panics with when called at once.
     pub fn on_done(self, callback: impl FnOnce(TaskResult<T>) + Send + 'static) {
-        let mut state = self.shared.lock();
-        match std::mem::replace(&mut state.progress, Progress::Taken) {
-            Progress::Done(outcome) => {
-                drop(state);
-                callback(outcome);
-            }
-            Progress::Taken => panic!("a future's result was asked for twice"),
-            waiting => {
-                state.progress = waiting;
-                let former = std::mem::replace(&mut state.consumer, Consumer::Callback(Box::new(callback)));
-                drop(state);
-                drop(former);
-            }
-        }
+        self.core.slot.on_done(Box::new(callback));
+    }
+
+    /// Makes the outcome common property: the future that comes back can be cloned, waited for by many, and takes any
+    /// number of callbacks; all see the outcome by reference.
+    #[must_use = "the task runs anyway, but its result and its failure are lost"]
+    pub fn shared(self) -> SharedFuture<T>
+    where
+        T: Send + Sync + 'static,
+    {
+        SharedFuture::of(self)
     }
 
     /// Whether the outcome is there.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.shared.lock().progress, Progress::Done(_) | Progress::Taken)
+        self.core.slot.is_done()
     }
 
-    /// Cancels the task if it has not started: the outcome is then [`TaskError::Cancelled`], and this returns `true`.
+    /// Cancels the task if it has not started: the outcome is then [`TaskError::Cancelled`], what the task holds is
+    /// dropped here and now, and this returns `true`.
     ///
     /// A task that runs is only asked to stop, and this returns `false`: an asynchronous one ends at its next
     /// `.await`, one on a thread runs to its end.
     pub fn cancel(&self) -> bool {
-        let mut state = self.shared.lock();
-        state.cancel_requested = true;
-        let canceller = state.canceller.take();
-        drop(state);
-        if let Some(waker) = canceller {
-            waker.wake();
-        }
-        self.shared.end(Err(TaskError::Cancelled), true)
+        self.core.cancel()
     }
 }
 
@@ -336,7 +626,10 @@ impl<T> std::future::Future for Future<T> {
     type Output = TaskResult<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<TaskResult<T>> {
-        self.shared.poll(context.waker())
+        if let Some(error) = self.core.work.lost() {
+            return Poll::Ready(self.core.slot.try_take().unwrap_or(Err(error)));
+        }
+        self.core.slot.poll(context.waker())
     }
 }
 

@@ -51,11 +51,22 @@ mod async_executor;
 mod error;
 mod executor;
 mod future;
+mod map;
 mod panics;
+mod park;
+mod scope;
+mod shared_future;
 mod thread_pool;
+mod wait;
 
 pub use async_executor::{AsyncExecutor, AsyncExecutorBuilder};
 pub use error::{ExecError, TaskError};
-pub use executor::Shutdown;
+pub use executor::{Executor, InlineExecutor, Shutdown};
 pub use future::{Future, Promise, TaskResult, promise};
-pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
+pub use map::{Map, UnorderedMap};
+pub use scope::Scope;
+pub use shared_future::SharedFuture;
+pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor, ThreadPoolStats};
+pub use wait::{
+    AnyFuture, AsCompleted, TimedOut, WaitFor, Waited, as_completed, wait, wait_async, wait_deadline,
+};

@@ -16,19 +16,19 @@ pub use std::sync::{Arc, Weak};
 #[cfg(not(any(tricorne_loom, tricorne_shuttle)))]
 pub use std::{
     sync::{Condvar, Mutex, MutexGuard, atomic},
-    thread,
+    thread, thread_local,
 };
 
 #[cfg(tricorne_loom)]
 pub use loom::{
     sync::{Condvar, Mutex, MutexGuard, atomic},
-    thread,
+    thread, thread_local,
 };
 
 #[cfg(all(tricorne_shuttle, not(tricorne_loom)))]
 pub use shuttle::{
     sync::{Condvar, Mutex, MutexGuard, atomic},
-    thread,
+    thread, thread_local,
 };
 
 use std::cell::Cell;

@@ -200,6 +200,7 @@ impl Engine {
             .workers(self.workers + 4)
             .name("tricorne")
             .stack_bytes(TEXT_STACK)
+            .start_all()
             .build()
             .map_err(thread)?;
         let event_loop = match &self.pages {

@@ -1,0 +1,134 @@
+//! Whether an executor was made in this process, or is a picture of one in the process that this one was forked from.
+//!
+//! A forked child has a copy of the memory and none of the threads: an executor in it has workers that do not exist,
+//! and locks that they may hold for ever. So every executor has a number, and the child's fork handler writes down
+//! which numbers were given away before; an executor touches nothing of itself where its number is one of those. To
+//! ask is a load, where asking for the process id would be a system call for each task.
+//!
+//! A child made by a bare `clone` system call does not run the handler and is not recognised.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number of the next executor; 0 is nobody's.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+/// The first number that was given away in this process.
+static FIRST_HERE: AtomicU64 = AtomicU64::new(1);
+
+/// The number of a new executor; from the first one on, forks are noticed.
+pub(crate) fn new_number() -> u64 {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(watch);
+    // Relaxed: only the numbers' being different matters.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Whether the executor with this number lives in another process: one that this one was forked from.
+pub(crate) fn is_elsewhere(number: u64) -> bool {
+    // Relaxed: it changes only in a fork, while the child has a single thread.
+    number < FIRST_HERE.load(Ordering::Relaxed)
+}
+
+#[cfg(unix)]
+fn watch() {
+    extern "C" fn in_child() {
+        // Relaxed: as above.
+        FIRST_HERE.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    // SAFETY: the handler is a function that lives as long as the program, and does what is allowed between `fork` and
+    // `exec` in a child of a program with threads: two atomic accesses. Without memory for the registration the call
+    // fails, and forks are not recognised.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+#[cfg(not(unix))]
+fn watch() {}
+
+#[cfg(all(test, target_os = "linux", not(any(tricorne_loom, tricorne_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::{AsyncExecutor, Shutdown, TaskError, ThreadPoolExecutor};
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::{Arc, Barrier};
+    use std::time::Duration;
+
+    /// Runs `check` in a forked child, and says whether it passed there. An alarm ends a child that hangs.
+    fn passes_in_child(check: impl FnOnce()) -> bool {
+        // SAFETY: the child runs `check` alone and leaves by `_exit`, so it never returns into the test harness. What
+        // it allocates comes from glibc, which keeps `malloc` usable in a forked child.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork failed");
+        if child == 0 {
+            // SAFETY: takes a number, returns a number.
+            unsafe { libc::alarm(20) };
+            let passed = catch_unwind(AssertUnwindSafe(check)).is_ok();
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(i32::from(!passed)) };
+        }
+        let mut status = 0;
+        // SAFETY: `child` is ours and not waited for yet; `status` is writable.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(waited, child);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+    }
+
+    #[test]
+    fn a_failing_check_fails() {
+        let number = new_number();
+        assert!(!is_elsewhere(number));
+        assert!(passes_in_child(|| assert!(is_elsewhere(number) && !is_elsewhere(new_number()))));
+        assert!(!passes_in_child(|| assert!(!is_elsewhere(number))));
+    }
+
+    #[test]
+    fn a_forked_child_recognises_its_parent_s_pool() {
+        let pool = ThreadPoolExecutor::builder().workers(2).name("parent").build().expect("threads");
+        let release = Arc::new(Barrier::new(2));
+        let held = Arc::clone(&release);
+        let running = pool.submit(move || {
+            held.wait();
+            1
+        });
+        let done = pool.submit(|| 2);
+        while !done.is_done() {
+            std::thread::yield_now();
+        }
+        let parts = Cell::new(Some((pool, running, done)));
+        let passed = passes_in_child(|| {
+            let (pool, running, done) = parts.take().expect("the child's copy");
+            assert_eq!(pool.submit(|| 3).result(), Err(TaskError::Forked));
+            assert!(!running.cancel());
+            assert_eq!(running.result(), Err(TaskError::Forked));
+            assert_eq!(done.result(), Ok(2));
+            assert_eq!(pool.map(0..10, |n| n).next(), Some(Err(TaskError::Forked)));
+            pool.shutdown(Shutdown::Drain);
+            drop(pool);
+            let own = ThreadPoolExecutor::builder().workers(1).build().expect("a thread");
+            assert_eq!(own.submit(|| 4).result(), Ok(4));
+        });
+        let (pool, running, done) = parts.take().expect("the parent's own");
+        release.wait();
+        assert_eq!((running.result(), done.result()), (Ok(1), Ok(2)));
+        drop(pool);
+        assert!(passed, "see the child's panic above");
+    }
+
+    #[test]
+    fn a_forked_child_recognises_its_parent_s_event_loop() {
+        let executor = AsyncExecutor::builder().name("parent").build().expect("a thread");
+        let pending = executor.spawn(std::future::pending::<()>());
+        let parts = Cell::new(Some((executor, pending)));
+        let passed = passes_in_child(|| {
+            let (executor, pending) = parts.take().expect("the child's copy");
+            assert_eq!(executor.spawn(async {}).result(), Err(TaskError::Forked));
+            assert_eq!(pending.result(), Err(TaskError::Forked));
+            assert!(!executor.shutdown(Shutdown::CancelPending, Duration::from_secs(5)));
+            drop(executor);
+        });
+        let (executor, pending) = parts.take().expect("the parent's own");
+        drop(executor);
+        assert_eq!(pending.result(), Err(TaskError::Cancelled));
+        assert!(passed, "see the child's panic above");
+    }
+}
