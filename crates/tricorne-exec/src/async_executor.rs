@@ -1,5 +1,7 @@
 //! Event loops that run futures: for work that mostly waits, such as requests.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +11,19 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::AbortHandle;
 use tricorne_sync::Event;
 
 use crate::error::{ExecError, TaskError};
-use crate::executor::Shutdown;
+use crate::executor::{Executor, Shutdown};
 use crate::future::{Future, Promise, Slot, Work, pair};
+use crate::map::Map;
 use crate::panics;
 use crate::sys::fork;
+use crate::watchdog::{Blockage, Observer, Watchdog, Watched};
+
+/// How many tasks of a map are on their way, unless told otherwise.
+const MAP_WINDOW: usize = 64;
 
 /// How long dropping the executor waits for its loops.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
@@ -23,9 +31,14 @@ const DROP_PATIENCE: Duration = Duration::from_secs(2);
 /// Runs asynchronous tasks on one or more event loops, each a thread of its own with a tokio runtime.
 ///
 /// Tasks go to the loops in turn and stay where they are. A task can use all of tokio: timers, sockets, `tokio::spawn`.
-/// It must not block: while it does, its loop stands still.
+/// It must not block: while it does, its loop stands still, and a [`watchdog`](AsyncExecutorBuilder::watchdog) says who
+/// does it.
 ///
-/// Dropping the executor cancels what still runs, like [`Shutdown::CancelPending`], and waits for at most two seconds.
+/// In a program that has a tokio runtime already, [`on`](Self::on) makes an executor that uses that one.
+///
+/// Dropping the executor cancels what still runs, like [`Shutdown::CancelPending`], and waits for at most two seconds;
+/// on a borrowed runtime it does not wait. In a forked child an executor of the parent is recognised: spawning gives
+/// [`TaskError::Forked`].
 ///
 /// # Examples
 ///
@@ -46,13 +59,17 @@ pub struct AsyncExecutor {
     name: String,
     loops: Vec<EventLoop>,
     next_loop: AtomicUsize,
+    /// After the loops, so that it watches their last steps too.
+    watchdog: Option<Watchdog>,
 }
 
 /// How an [`AsyncExecutor`] is made.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AsyncExecutorBuilder {
     loops: usize,
     name: String,
+    runtime: Option<Handle>,
+    watchdog: Option<(Duration, Observer)>,
 }
 
 impl AsyncExecutorBuilder {
@@ -70,6 +87,45 @@ impl AsyncExecutorBuilder {
         self
     }
 
+    /// Has `observer` told of each task that keeps its loop from running others for `threshold` or longer: when it is
+    /// noticed, which takes up to twice the threshold, and when it is over.
+    ///
+    /// A few milliseconds are a good threshold: shorter ones report what the system's scheduler does. A task is named
+    /// as [`spawn_named`](AsyncExecutor::spawn_named) says; steps that it has spawned by itself on the runtime are not
+    /// watched. The observer is called on the watchdog's thread, and should be short. The watchdog costs a few
+    /// nanoseconds for each step of a task, and a thread that sleeps while nothing runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    /// use tricorne_exec::AsyncExecutor;
+    ///
+    /// let (sender, reports) = mpsc::channel();
+    /// let executor = AsyncExecutor::builder()
+    ///     .watchdog(Duration::from_millis(2), move |blockage| {
+    ///         let _ = sender.send(blockage.clone());
+    ///     })
+    ///     .build()?;
+    /// let (release, wait) = mpsc::channel::<()>();
+    /// let parsing = executor.spawn_named("parse", async move { wait.recv().is_err() });
+    /// assert_eq!(reports.recv()?.task, "parse");
+    /// drop(release);
+    /// assert!(reports.recv()?.over);
+    /// assert_eq!(parsing.result(), Ok(true));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn watchdog(
+        mut self,
+        threshold: Duration,
+        observer: impl Fn(&Blockage) + Send + Sync + 'static,
+    ) -> Self {
+        self.watchdog = Some((threshold.max(Duration::from_micros(100)), Arc::new(observer)));
+        self
+    }
+
     /// Starts the loops.
     ///
     /// # Errors
@@ -83,7 +139,17 @@ impl AsyncExecutorBuilder {
             name: self.name,
             loops: Vec::with_capacity(self.loops),
             next_loop: AtomicUsize::new(0),
+            watchdog: None,
         };
+        if let Some((threshold, observer)) = self.watchdog {
+            let thread = format!("{}-watchdog", executor.name);
+            let started = Watchdog::start(thread.clone(), threshold, observer);
+            executor.watchdog = Some(started.map_err(|source| ExecError::Start { thread, source })?);
+        }
+        if let Some(runtime) = self.runtime {
+            executor.loops.push(EventLoop::borrow(runtime));
+            return Ok(executor);
+        }
         for index in 0..self.loops {
             let thread = format!("{}-{index}", executor.name);
             let started = EventLoop::start(&thread).map_err(|source| ExecError::Start { thread, source })?;
@@ -93,14 +159,50 @@ impl AsyncExecutorBuilder {
     }
 }
 
+impl fmt::Debug for AsyncExecutorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncExecutorBuilder")
+            .field("loops", &self.loops)
+            .field("name", &self.name)
+            .field("borrowed", &self.runtime.is_some())
+            .field("watchdog", &self.watchdog.as_ref().map(|(threshold, _)| threshold))
+            .finish()
+    }
+}
+
 impl AsyncExecutor {
+    /// An executor on a runtime that is there already and stays its owner's: nothing is started here, and shutting
+    /// down ends the tasks of this executor only. [`loops`](AsyncExecutorBuilder::loops) has no meaning then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tricorne_exec::AsyncExecutor;
+    ///
+    /// let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// let executor = AsyncExecutor::on(runtime.handle().clone()).name("guest").build()?;
+    /// let future = executor.spawn(async { 6 * 7 });
+    /// assert_eq!(runtime.block_on(future), Ok(42));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on(runtime: Handle) -> AsyncExecutorBuilder {
+        AsyncExecutorBuilder { runtime: Some(runtime), ..Self::builder() }
+    }
+
     /// An executor with one loop, unless told otherwise.
     #[must_use]
     pub fn builder() -> AsyncExecutorBuilder {
-        AsyncExecutorBuilder { loops: 1, name: "loop".to_owned() }
+        AsyncExecutorBuilder { loops: 1, name: "loop".to_owned(), runtime: None, watchdog: None }
     }
 
-    /// Number of event loops.
+    /// Name of the executor.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of event loops; 1 for a borrowed runtime, whatever it has.
     #[must_use]
     pub fn loops(&self) -> usize {
         self.loops.len()
@@ -121,6 +223,16 @@ impl AsyncExecutor {
         F: std::future::Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
+        self.spawn_named(std::any::type_name::<F>(), task)
+    }
+
+    /// [`spawn`](Self::spawn) with a name for the [`watchdog`](AsyncExecutorBuilder::watchdog). Without one, a task is
+    /// called after its type, which tells the function that it was written in.
+    pub fn spawn_named<T, F>(&self, name: impl Into<Cow<'static, str>>, task: F) -> Future<T>
+    where
+        F: std::future::Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
         let (promise, future) = pair(OnLoop { executor: self.number });
         if fork::is_elsewhere(self.number) {
             promise.fail(TaskError::Forked);
@@ -131,19 +243,61 @@ impl AsyncExecutor {
         let event_loop = &self.loops[index];
         match LiveTask::register(&event_loop.shared) {
             Some(live) => {
-                let task = Task { task: Some(Box::pin(task)), promise: Some(promise), _live: live };
-                event_loop.runtime.spawn(task);
+                let watched = self.watchdog.as_ref().map(|watchdog| watchdog.register(name.into()));
+                let number = live.number;
+                let task = Task { task: Some(Box::pin(task)), promise: Some(promise), watched, _live: live };
+                let spawned = event_loop.runtime.spawn(task);
+                if let Some(number) = number {
+                    event_loop.shared.keep(number, &spawned.abort_handle());
+                }
             }
             None => promise.fail(TaskError::Rejected { executor: self.name.clone() }),
         }
         future
     }
 
+    /// Makes a task of every item and runs them side by side; the results come in the order of the items.
+    ///
+    /// Lazy and bounded: `function` is called by the thread that takes the results, and never more than a
+    /// [`window`](Map::window) of tasks (by default 64) are on their way. A result is the value or the error of its
+    /// item. Dropping the map cancels its tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tricorne_exec::AsyncExecutor;
+    ///
+    /// let executor = AsyncExecutor::builder().build()?;
+    /// let lengths = executor.map(["a", "tricorne", "hat"], |word| async move {
+    ///     tokio::time::sleep(Duration::from_millis(1)).await;
+    ///     word.len()
+    /// });
+    /// assert_eq!(lengths.collect::<Result<Vec<_>, _>>()?, [1, 8, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[expect(clippy::type_complexity, reason = "a closure in the type, which an alias cannot name")]
+    pub fn map<I, F, T>(
+        &self,
+        items: I,
+        mut function: F,
+    ) -> Map<I::IntoIter, impl FnMut(I::Item) -> Future<T::Output>, T::Output>
+    where
+        I: IntoIterator,
+        F: FnMut(I::Item) -> T,
+        T: std::future::Future + Send + 'static,
+        T::Output: Send + 'static,
+    {
+        Map::new(items.into_iter(), move |item| self.spawn(function(item)), MAP_WINDOW)
+    }
+
     /// Takes no more tasks, lets those that run end as `how` says, and waits for the loops to end, for at most
     /// `timeout`; what has not ended by then is cancelled. `true` if all loops have ended.
     ///
     /// `false` means that a task blocks its loop: that thread is left alone, and ends when the task lets go. Called
-    /// from one of its own loops it does not wait for that one.
+    /// from one of its own loops it does not wait for that one. On a borrowed runtime it waits for the tasks; called on
+    /// that runtime's only thread they cannot end meanwhile, so there [`shutdown_async`](Self::shutdown_async) is the
+    /// way.
     pub fn shutdown(&self, how: Shutdown, timeout: Duration) -> bool {
         if fork::is_elsewhere(self.number) {
             return false;
@@ -158,16 +312,53 @@ impl AsyncExecutor {
         }
         all_ended
     }
+
+    /// [`shutdown`](Self::shutdown) from async code, without limit: dropped, it leaves the executor closed.
+    pub async fn shutdown_async(&self, how: Shutdown) {
+        if fork::is_elsewhere(self.number) {
+            return;
+        }
+        for event_loop in &self.loops {
+            event_loop.shared.stop(how, None);
+        }
+        for event_loop in &self.loops {
+            event_loop.shared.ended.wait_async().await;
+        }
+    }
+}
+
+impl Executor for AsyncExecutor {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn parallelism(&self) -> usize {
+        self.loops.len()
+    }
+
+    /// Has the closure run on a loop, which it must not block: see [`AsyncExecutor`].
+    fn submit<T, F>(&self, task: F) -> Future<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_named(std::any::type_name::<F>(), async move { task() })
+    }
+
+    fn shutdown_timeout(&self, how: Shutdown, timeout: Option<Duration>) -> bool {
+        self.shutdown(how, timeout.unwrap_or(Duration::MAX))
+    }
 }
 
 impl Drop for AsyncExecutor {
     fn drop(&mut self) {
         if fork::is_elsewhere(self.number) {
             // The parent's threads may have been in the middle of anything when the fork came.
-            std::mem::forget(std::mem::take(&mut self.loops));
+            std::mem::forget((std::mem::take(&mut self.loops), self.watchdog.take()));
             return;
         }
-        self.shutdown(Shutdown::CancelPending, DROP_PATIENCE);
+        let borrowed = self.loops.iter().any(|event_loop| event_loop.borrowed);
+        self.shutdown(Shutdown::CancelPending, if borrowed { Duration::ZERO } else { DROP_PATIENCE });
     }
 }
 
@@ -186,6 +377,8 @@ const GRACE: Duration = Duration::from_millis(200);
 
 struct EventLoop {
     runtime: Handle,
+    /// The runtime is somebody else's: only our tasks are to end.
+    borrowed: bool,
     shared: Arc<LoopShared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -195,13 +388,16 @@ struct LoopShared {
     state: Mutex<LoopState>,
     /// The loop is to look at `state` again.
     changed: Event,
-    /// The loop has dropped its runtime, and every task with it.
+    /// The loop has dropped its runtime, and every task with it; of a borrowed one, every task of ours.
     ended: Event,
 }
 
 struct LoopState {
     live: usize,
     stopping: Option<Stop>,
+    /// How to end each task, by number, on a runtime that we may not end; `None` until it is spawned.
+    handles: Option<HashMap<u64, Option<AbortHandle>>>,
+    next_number: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -217,9 +413,47 @@ impl LoopShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn new(borrowed: bool) -> Arc<Self> {
+        let handles = borrowed.then(HashMap::new);
+        Arc::new(Self {
+            state: Mutex::new(LoopState { live: 0, stopping: None, handles, next_number: 0 }),
+            changed: Event::new(),
+            ended: Event::new(),
+        })
+    }
+
     fn stop(&self, how: Shutdown, deadline: Option<Instant>) {
-        self.lock().stopping = Some(Stop { drain: how == Shutdown::Drain, deadline });
+        let mut state = self.lock();
+        state.stopping = Some(Stop { drain: how == Shutdown::Drain, deadline });
+        let over = state.handles.is_some() && state.live == 0;
+        drop(state);
         self.changed.set();
+        if over {
+            self.ended.set();
+        }
+        if how == Shutdown::CancelPending {
+            self.abort_all();
+        }
+    }
+
+    /// Ends the tasks on a borrowed runtime, each at its next `.await`.
+    fn abort_all(&self) {
+        let handles: Vec<_> =
+            self.lock().handles.iter().flat_map(HashMap::values).flatten().cloned().collect();
+        handles.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Remembers how to end a task, unless it has ended.
+    fn keep(&self, number: u64, handle: &AbortHandle) {
+        let mut state = self.lock();
+        let cancelled = state.stopping.is_some_and(|stop| !stop.drain);
+        if let Some(place) = state.handles.as_mut().and_then(|handles| handles.get_mut(&number)) {
+            *place = Some(handle.clone());
+        }
+        drop(state);
+        if cancelled {
+            handle.abort();
+        }
     }
 
     /// Returns when the loop shall end; its tasks run meanwhile.
@@ -254,19 +488,35 @@ impl EventLoop {
         let runtime =
             Builder::new_current_thread().enable_all().thread_name(format!("{thread}-io")).build()?;
         let handle = runtime.handle().clone();
-        let shared = Arc::new(LoopShared {
-            state: Mutex::new(LoopState { live: 0, stopping: None }),
-            changed: Event::new(),
-            ended: Event::new(),
-        });
+        let shared = LoopShared::new(false);
         let loop_shared = Arc::clone(&shared);
         let thread =
             thread::Builder::new().name(thread.to_owned()).spawn(move || run(runtime, &loop_shared))?;
-        Ok(Self { runtime: handle, shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { runtime: handle, borrowed: false, shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn borrow(runtime: Handle) -> Self {
+        Self { runtime, borrowed: true, shared: LoopShared::new(true), thread: Mutex::new(None) }
+    }
+
+    /// Waits until the tasks have ended, those that are left at `deadline` being cancelled then.
+    fn join_borrowed(&self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else {
+            self.shared.ended.wait();
+            return true;
+        };
+        if self.shared.ended.wait_deadline(deadline) {
+            return true;
+        }
+        self.shared.abort_all();
+        deadline > Instant::now() && self.shared.ended.wait_timeout(GRACE)
     }
 
     /// Waits for the thread until `deadline` and a little longer; whether it has ended.
     fn join(&self, deadline: Option<Instant>) -> bool {
+        if self.borrowed {
+            return self.join_borrowed(deadline);
+        }
         let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return self.shared.ended.is_set();
         };
@@ -298,6 +548,8 @@ fn run(runtime: Runtime, shared: &LoopShared) {
 /// Counts a task as live until it is dropped.
 struct LiveTask {
     shared: Arc<LoopShared>,
+    /// On a borrowed runtime.
+    number: Option<u64>,
 }
 
 impl LiveTask {
@@ -308,8 +560,14 @@ impl LiveTask {
             return None;
         }
         state.live += 1;
+        let number = state.next_number;
+        state.next_number += 1;
+        let number = state.handles.as_mut().map(|handles| {
+            handles.insert(number, None);
+            number
+        });
         drop(state);
-        Some(Self { shared: Arc::clone(shared) })
+        Some(Self { shared: Arc::clone(shared), number })
     }
 }
 
@@ -317,10 +575,17 @@ impl Drop for LiveTask {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.live -= 1;
+        let handles = state.handles.as_mut();
+        let handle = self.number.and_then(|number| handles?.remove(&number));
         let was_last = state.live == 0 && state.stopping.is_some();
+        let borrowed = state.handles.is_some();
         drop(state);
+        drop(handle);
         if was_last {
             self.shared.changed.set();
+        }
+        if was_last && borrowed {
+            self.shared.ended.set();
         }
     }
 }
@@ -345,6 +610,7 @@ struct Task<T, F> {
     /// `None` once it has ended, so that what it holds is dropped before its result is delivered.
     task: Option<Pin<Box<F>>>,
     promise: Option<Promise<T>>,
+    watched: Option<Watched>,
     _live: LiveTask,
 }
 
@@ -374,7 +640,12 @@ where
             this.end(Err(TaskError::Cancelled));
             return Poll::Ready(());
         }
-        match panics::catch(|| task.as_mut().poll(context)) {
+        let mut step = || panics::catch(|| task.as_mut().poll(context));
+        let outcome = match &this.watched {
+            Some(watched) => watched.step(step),
+            None => step(),
+        };
+        match outcome {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => {
                 this.end(Ok(value));

@@ -58,6 +58,7 @@ mod scope;
 mod shared_future;
 mod thread_pool;
 mod wait;
+mod watchdog;
 
 pub use async_executor::{AsyncExecutor, AsyncExecutorBuilder};
 pub use error::{ExecError, TaskError};
@@ -70,3 +71,4 @@ pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor, ThreadPoolStats};
 pub use wait::{
     AnyFuture, AsCompleted, TimedOut, WaitFor, Waited, as_completed, wait, wait_async, wait_deadline,
 };
+pub use watchdog::Blockage;

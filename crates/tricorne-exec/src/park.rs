@@ -43,6 +43,11 @@ pub(crate) fn wait_until<T>(deadline: Option<Instant>, mut look: impl FnMut(&Wak
     }
 }
 
+/// Sleeps for `time`.
+pub(crate) fn sleep(time: Duration) {
+    wait_until(deadline_after(time), |_| Poll::<std::convert::Infallible>::Pending);
+}
+
 /// Looks for a moment before a sleep: about as long as falling asleep and waking up would take. It pays when the other
 /// side is just about to finish on another core, and costs no more than that sleep if not.
 pub(crate) fn spin_until(done: impl Fn() -> bool) -> bool {

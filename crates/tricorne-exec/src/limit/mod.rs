@@ -1,9 +1,12 @@
-//! How many requests may be in flight: a fixed number, or one that is found out while running.
+//! Not asking more of the other side than it can do.
 //!
-//! [`Limiter`] hands out slots first come, first served; [`Adaptive`] is the rule behind an adaptive one, a pure state
-//! machine that can be simulated.
+//! [`Limiter`] bounds how many requests are in flight: a fixed number, or one that is found out while running. It hands
+//! out slots first come, first served; [`Adaptive`] is the rule behind an adaptive one. [`RateLimiter`] bounds how much
+//! happens in a time, in requests or in units of different weight such as tokens; [`Gcra`] is its rule. Both rules are
+//! pure state machines that are told the time, so they can be simulated.
 
 mod adaptive;
+mod rate;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 use tricorne_sync::{OwnedPermit, Semaphore};
 
 pub use adaptive::{Adaptive, AdaptiveConfig, Ticket};
+pub use rate::{Gcra, Rate, RateLimiter};
 
 /// What an answer says about the server's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

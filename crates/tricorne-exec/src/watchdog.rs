@@ -1,0 +1,269 @@
+//! Names the task that blocks its event loop.
+//!
+//! An event loop runs one task at a time, from one `.await` to the next; a task that computes or blocks in between
+//! holds up every other. The watchdog is a thread that looks, now and then, which task each loop is in, and reports one
+//! that it meets again too often.
+//!
+//! A loop leaves two numbers for it: which task it is in, and how many times it has entered one. That is all it costs
+//! where nobody is blocked: no clock is read and no lock is taken. When the loops have been idle for some looks, the
+//! watchdog sleeps without a limit, and the loop that next enters a task wakes it.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tricorne_sync::prim::Parker;
+
+/// After so many looks at which no loop had done anything, the watchdog sleeps until one does.
+const IDLE_LOOKS: u32 = 20;
+
+/// A task that keeps its event loop from running others; see
+/// [`AsyncExecutorBuilder::watchdog`](crate::AsyncExecutorBuilder::watchdog).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Blockage {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the thread that runs the loop.
+    pub thread: String,
+    /// For how long at least.
+    pub blocked_for: Duration,
+    /// Whether it has let go of the loop by now. Each blockage is reported when it is noticed, and again when it is over.
+    pub over: bool,
+}
+
+impl fmt::Display for Blockage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { task, thread, blocked_for, over } = self;
+        let verb = if *over { "blocked" } else { "blocks" };
+        write!(f, "task `{task}` {verb} event loop `{thread}`, for {blocked_for:.0?} at least")
+    }
+}
+
+pub(crate) type Observer = Arc<dyn Fn(&Blockage) + Send + Sync>;
+
+/// The watchdog of an executor: its thread ends with it.
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    threshold: Duration,
+    observer: Observer,
+    names: Mutex<HashMap<u64, Cow<'static, str>>>,
+    next_task: AtomicU64,
+    /// One for each thread that has run a task.
+    pulses: Mutex<Vec<Arc<Pulse>>>,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+    parker: Parker,
+}
+
+/// What a thread that runs tasks leaves for the watchdog.
+struct Pulse {
+    thread: String,
+    /// The task that it is in; 0 for none.
+    task: AtomicU64,
+    /// How many times it has entered one.
+    entries: AtomicU64,
+}
+
+thread_local! {
+    /// The pulses of this thread, by watchdog: nearly always one.
+    static PULSES: RefCell<Vec<(usize, Arc<Pulse>)>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Watchdog {
+    pub(crate) fn start(thread: String, threshold: Duration, observer: Observer) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            threshold,
+            observer,
+            names: Mutex::default(),
+            next_task: AtomicU64::new(1),
+            pulses: Mutex::default(),
+            asleep: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            parker: Parker::new(),
+        });
+        let watching = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(thread).spawn(move || watching.watch())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Makes a task known; it is forgotten when what comes back is dropped.
+    pub(crate) fn register(&self, name: Cow<'static, str>) -> Watched {
+        // Relaxed: only the numbers' being different matters.
+        let task = self.shared.next_task.fetch_add(1, Ordering::Relaxed);
+        locked(&self.shared.names).insert(task, name);
+        Watched { shared: Arc::clone(&self.shared), task }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.parker.unpark();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // What panics in an observer is caught.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A task that the watchdog knows.
+pub(crate) struct Watched {
+    shared: Arc<Shared>,
+    task: u64,
+}
+
+impl Watched {
+    /// Runs `step`, a piece of the task from one `.await` to the next.
+    pub(crate) fn step<T>(&self, step: impl FnOnce() -> T) -> T {
+        let Some(pulse) = self.shared.pulse() else { return step() };
+        // A task may run another one's step, in a runtime of its own say; after it, it is in itself again.
+        let outer = pulse.task.load(Ordering::Relaxed);
+        pulse.enter(self.task);
+        // Both are SeqCst, as are the watchdog's when it falls asleep: either it sees this entry, or this sees it asleep.
+        if self.shared.asleep.load(Ordering::SeqCst) && self.shared.asleep.swap(false, Ordering::SeqCst) {
+            self.shared.parker.unpark();
+        }
+        let outcome = step();
+        if outer == 0 {
+            // Relaxed: a late look only sees the task a little longer.
+            pulse.task.store(0, Ordering::Relaxed);
+        } else {
+            pulse.enter(outer);
+        }
+        outcome
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        locked(&self.shared.names).remove(&self.task);
+    }
+}
+
+impl Pulse {
+    fn enter(&self, task: u64) {
+        // Only this thread writes. Relaxed: published by the store after it.
+        self.entries.store(self.entries.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.task.store(task, Ordering::SeqCst);
+    }
+
+    fn look(&self) -> (u64, u64) {
+        let task = self.task.load(Ordering::SeqCst);
+        (task, self.entries.load(Ordering::SeqCst))
+    }
+}
+
+/// What the watchdog has seen of a thread.
+struct Sight {
+    look: (u64, u64),
+    since: Instant,
+    /// Name of the task, once it was reported.
+    reported: Option<String>,
+}
+
+impl Shared {
+    /// The pulse of this thread; `None` while the thread ends.
+    fn pulse(self: &Arc<Self>) -> Option<Arc<Pulse>> {
+        let key = Arc::as_ptr(self) as usize;
+        PULSES
+            .try_with(|pulses| {
+                let mut pulses = pulses.borrow_mut();
+                if let Some((_, pulse)) = pulses.iter().find(|(other, _)| *other == key) {
+                    return Arc::clone(pulse);
+                }
+                // Those that only this thread knows belong to watchdogs that are gone.
+                pulses.retain(|(_, pulse)| Arc::strong_count(pulse) > 1);
+                let thread = thread::current().name().unwrap_or("unnamed").to_owned();
+                let pulse = Arc::new(Pulse { thread, task: AtomicU64::new(0), entries: AtomicU64::new(0) });
+                locked(&self.pulses).push(Arc::clone(&pulse));
+                pulses.push((key, Arc::clone(&pulse)));
+                pulse
+            })
+            .ok()
+    }
+
+    fn watch(&self) {
+        let mut sights: Vec<Sight> = Vec::new();
+        let mut idle_looks = 0;
+        while !self.stopped.load(Ordering::SeqCst) {
+            let pulses = locked(&self.pulses).clone();
+            let now = Instant::now();
+            let mut idle = true;
+            for (place, pulse) in pulses.iter().enumerate() {
+                let look = pulse.look();
+                if sights.len() == place {
+                    sights.push(Sight { look, since: now, reported: None });
+                    idle = false;
+                    continue;
+                }
+                let sight = &mut sights[place];
+                if sight.look == look && look.0 != 0 {
+                    idle = false;
+                    self.meet_again(sight, pulse, now);
+                } else if sight.look != look {
+                    idle = false;
+                    self.meet(sight, pulse, look, now);
+                }
+            }
+            idle_looks = if idle { idle_looks + 1 } else { 0 };
+            if idle_looks < IDLE_LOOKS {
+                self.parker.park_deadline(Some(now + self.threshold / 2));
+                continue;
+            }
+            self.asleep.store(true, Ordering::SeqCst);
+            let entered = pulses.iter().zip(&sights).any(|(pulse, sight)| pulse.look() != sight.look)
+                || locked(&self.pulses).len() != pulses.len();
+            if !entered && !self.stopped.load(Ordering::SeqCst) {
+                self.parker.park_deadline(None);
+            }
+            self.asleep.store(false, Ordering::SeqCst);
+            idle_looks = 0;
+        }
+    }
+
+    /// The thread is still where it was at the last look.
+    fn meet_again(&self, sight: &mut Sight, pulse: &Pulse, now: Instant) {
+        let blocked_for = now - sight.since;
+        if sight.reported.is_some() || blocked_for < self.threshold {
+            return;
+        }
+        let name = locked(&self.names).get(&sight.look.0).map(ToString::to_string);
+        // A task that has just ended is no culprit any more.
+        if let Some(task) = name {
+            sight.reported = Some(task.clone());
+            self.report(&Blockage { task, thread: pulse.thread.clone(), blocked_for, over: false });
+        }
+    }
+
+    /// The thread is somewhere else.
+    fn meet(&self, sight: &mut Sight, pulse: &Pulse, look: (u64, u64), now: Instant) {
+        let former = std::mem::replace(sight, Sight { look, since: now, reported: None });
+        if let Some(task) = former.reported {
+            // It ended between the last look and this one.
+            let blocked_for = (now - former.since).saturating_sub(self.threshold / 2);
+            self.report(&Blockage { task, thread: pulse.thread.clone(), blocked_for, over: true });
+        }
+    }
+
+    fn report(&self, blockage: &Blockage) {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| (self.observer)(blockage)));
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
