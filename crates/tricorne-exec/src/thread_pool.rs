@@ -324,7 +324,7 @@ impl Pool {
             Phase::Open => {}
             Phase::Closed => return Err(TaskError::Rejected { executor: self.name().to_owned() }),
             Phase::Broken(reason) => {
-                return Err(TaskError::Broken { executor: self.name().to_owned(), reason: reason.clone() });
+                return Err(TaskError::Broken { message: reason.clone() });
             }
         }
         state.tasks.push_back(job);
@@ -349,9 +349,8 @@ impl Pool {
             let tasks = std::mem::take(&mut state.tasks);
             self.queued.store(0, Ordering::Relaxed);
             drop(state);
-            let reason = format!("cannot start thread `{thread}`: {source}");
-            let executor = || self.name().to_owned();
-            Self::end_all(tasks, || TaskError::Broken { executor: executor(), reason: reason.clone() });
+            let message = format!("cannot start thread `{thread}`: {source}");
+            Self::end_all(tasks, || TaskError::Broken { message: message.clone() });
         }
         Ok(())
     }
@@ -386,8 +385,8 @@ impl Pool {
             let outcome = panics::catch(|| initializer());
             let reason = match outcome {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(format!("initializer failed: {error}")),
-                Err(error) => Some(format!("initializer: {error}")),
+                Ok(Err(error)) => Some(format!("initializer of `{}` failed: {error}", self.name())),
+                Err(error) => Some(format!("initializer of `{}` failed: {error}", self.name())),
             };
             if let Some(reason) = reason {
                 self.break_down(reason);
@@ -488,7 +487,7 @@ impl Pool {
     /// Takes nothing more, and lets go of what waits, since an initializer has failed.
     fn break_down(&self, reason: String) {
         let mut state = lock(&self.state);
-        let error = TaskError::Broken { executor: self.name().to_owned(), reason: reason.clone() };
+        let error = TaskError::Broken { message: reason.clone() };
         state.starting -= 1;
         state.phase = Phase::Broken(reason);
         let tasks = std::mem::take(&mut state.tasks);

@@ -125,11 +125,8 @@ fn a_failed_initializer_breaks_the_pool_and_says_why() {
             .expect("threads");
         let futures: Vec<_> = (0..10).map(|n| pool.submit(move || n)).collect();
         for future in futures {
-            let Err(TaskError::Broken { executor, reason }) = outcome(future) else {
-                panic!("it must not run")
-            };
-            assert_eq!(executor, "model");
-            assert!(reason.starts_with("initializer") && reason.contains("no weights"), "{reason}");
+            let Err(TaskError::Broken { message }) = outcome(future) else { panic!("it must not run") };
+            assert!(message.contains("`model`") && message.contains("no weights"), "{message}");
         }
         assert!(matches!(outcome(pool.submit(|| 1)), Err(TaskError::Broken { .. })));
         pool.shutdown(Shutdown::Drain);
