@@ -1,8 +1,10 @@
 """The queues beyond what CPython's own tests look at: opening, hooks, shutdown on every version, async forms, batches, memory."""
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import queue as standard
 import sys
 import threading
@@ -92,6 +94,13 @@ def test_each_class_reads_well(name: str) -> None:
         if not member.startswith("_"):
             assert value.__doc__, f"{name}.{member} has no docstring"
     assert cls[int] is not None
+
+
+@pytest.mark.parametrize("make", [*ALL, queue.SimpleQueue])
+def test_nobody_gets_a_copy_by_accident(make: Callable[..., Any]) -> None:
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            duplicate(make())
 
 
 @pytest.mark.parametrize("make", ALL)

@@ -1,7 +1,9 @@
 """The primitives beyond what CPython's own tests look at: the whole module, foreign locks, subclasses, figures, memory."""
 
+import copy
 import gc
 import inspect
+import pickle
 import threading as standard
 import time
 import weakref
@@ -86,6 +88,13 @@ def test_weak_references_subclasses_and_attributes(name: str) -> None:
         plain = make(name)
         plain.note = "as with the standard library's"
         assert plain.note
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_nobody_gets_a_copy_by_accident(name: str) -> None:
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            duplicate(make(name))
 
 
 def test_a_class_that_does_not_call_init_is_told_so() -> None:

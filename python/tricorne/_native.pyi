@@ -21,7 +21,6 @@ __all__ = [
     "SimpleQueue",
     "WaitStats",
     "__version__",
-    "after_fork_in_child",
     "main",
 ]
 
@@ -35,8 +34,6 @@ class Pipeline:
     @staticmethod
     def from_toml(path: str | PathLike[str]) -> Pipeline: ...
     def run(self, *, retry_failed: bool = False, serial: bool = False) -> str: ...
-
-def after_fork_in_child() -> None: ...
 
 # `tricorne.threading`
 

@@ -15,7 +15,6 @@ What they do beyond their namesakes:
 Time limits are in seconds. The async forms are for :mod:`asyncio`.
 """
 
-import os as _os
 import sys
 import threading as _threading
 from threading import (
@@ -51,9 +50,6 @@ from tricorne._native import (
     Semaphore,
     WaitStats,
 )
-from tricorne._native import after_fork_in_child as _after_fork_in_child
-
-_os.register_at_fork(after_in_child=_after_fork_in_child)
 
 __all__ = [
     "TIMEOUT_MAX",

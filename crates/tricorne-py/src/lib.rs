@@ -31,12 +31,11 @@ mod _native {
     use super::queue::{LifoQueue, Queue, QueueStats, SimpleQueue};
     #[pymodule_export]
     use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
-    #[pymodule_export]
-    use super::wait::after_fork_in_child;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         refuse_subinterpreters(module.py())?;
+        wait::watch_forks(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -14,13 +14,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 /// How long the main thread sleeps before it looks for signals: Ctrl-C feels immediate, and 25 looks a second cost nothing.
 const SLICE: Duration = Duration::from_millis(40);
@@ -147,11 +148,26 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// How many forks lie between the first process and this one: what a thread remembers of itself holds for one process only.
 static PROCESS: AtomicU64 = AtomicU64::new(0);
 
+/// Has Python call [`after_fork_in_child`] where processes fork.
+pub(crate) fn watch_forks(py: Python<'_>) -> PyResult<()> {
+    static WATCHING: OnceLock<()> = OnceLock::new();
+    // It learns first which thread is the main one of the child.
+    py.import(intern!(py, "threading"))?;
+    if let Some(register) = py.import("os")?.getattr_opt(intern!(py, "register_at_fork"))?
+        && WATCHING.set(()).is_ok()
+    {
+        let hooks = PyDict::new(py);
+        hooks.set_item("after_in_child", wrap_pyfunction!(after_fork_in_child, py)?)?;
+        register.call((), Some(&hooks))?;
+    }
+    Ok(())
+}
+
 /// In the child of a fork, before other Python code runs in it: ends the waits of the threads that exist in the parent only.
 ///
 /// The forking thread itself may be inside a wait, if a signal handler forks: that one goes on.
 #[pyfunction]
-pub(crate) fn after_fork_in_child() {
+fn after_fork_in_child() {
     PROCESS.fetch_add(1, Ordering::Relaxed);
     let here = thread::current().id();
     let (own, gone): (Waits, Waits) =

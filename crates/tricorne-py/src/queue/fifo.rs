@@ -14,6 +14,7 @@ use tricorne::sync::{Closed, PutError, TryGetError};
 use super::items::Items;
 use super::{Empty, Full, QueueStats, ShutDown, open};
 use crate::awaiting::{Awaiting, go_on_with};
+use crate::threading::no_copies;
 use crate::timeout::{self, Truth};
 use crate::wait;
 
@@ -508,6 +509,10 @@ impl Queue {
     /// What went through the queue, and how long callers waited. An open queue counts only what it holds.
     fn stats(&self) -> PyResult<QueueStats> {
         Ok(self.inner()?.items.stats().into())
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     /// How many items the queue holds at most; 0 or less means without limit.

@@ -9,6 +9,7 @@ use super::fifo::{Patience, generic_alias};
 use super::items::Items;
 use super::{Empty, QueueStats};
 use crate::awaiting::Awaiting;
+use crate::threading::no_copies;
 use crate::timeout::Truth;
 use crate::wait;
 
@@ -92,6 +93,10 @@ impl SimpleQueue {
     /// What went through the queue, and how long callers waited.
     fn stats(&self) -> QueueStats {
         self.items.stats().into()
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     /// `SimpleQueue[int]` in annotations.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::{self, Arrival};
 
-use super::{WaitStats, short_repr};
+use super::{WaitStats, no_copies, short_repr};
 use crate::awaiting::Awaiting;
 use crate::timeout;
 use crate::wait;
@@ -154,6 +154,10 @@ impl Barrier {
     /// How much has been waited here so far.
     fn stats(&self) -> PyResult<WaitStats> {
         Ok(self.inner()?.raw.stats().into())
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::raw::{Enrolled, Owner, WaitSet};
 
-use super::{Lock, RLock, WaitStats, owner};
+use super::{Lock, RLock, WaitStats, no_copies, owner};
 use crate::awaiting::Awaiting;
 use crate::timeout;
 use crate::wait::Wait;
@@ -438,6 +438,10 @@ impl Condition {
         let condition = slf.get();
         let lock = condition.guard()?.object(slf.py()).repr()?;
         Ok(format!("<{}({lock}, {})>", slf.get_type().name()?, condition.waiters.waiting()))
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     /// The lock.

@@ -4,7 +4,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{WaitStats, short_repr};
+use super::{WaitStats, no_copies, short_repr};
 use crate::awaiting::Awaiting;
 use crate::timeout;
 use crate::wait;
@@ -88,6 +88,10 @@ impl Event {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         short_repr(slf, if slf.get().raw.is_set() { "set" } else { "unset" })
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     /// Forget those who wait, in the child of a fork.

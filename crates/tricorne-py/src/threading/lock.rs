@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
 use tricorne::sync::raw::RawLock;
 
-use super::{Patience, WaitStats, lock_repr};
+use super::{Patience, WaitStats, lock_repr, no_copies};
 use crate::awaiting::Awaiting;
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -143,6 +143,10 @@ impl Lock {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
         lock_repr(slf, slf.get().raw.is_locked(), "")
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     /// Make it free in the child of a fork, whatever the parent did with it.

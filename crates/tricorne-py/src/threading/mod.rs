@@ -20,7 +20,7 @@ pub(crate) use rlock::RLock;
 pub(crate) use semaphore::{BoundedSemaphore, Semaphore};
 pub(crate) use stats::WaitStats;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::timeout::{self, Truth};
@@ -61,4 +61,12 @@ fn short_repr(object: &Bound<'_, PyAny>, state: &str) -> PyResult<String> {
     let module = module.to_str()?;
     let package = module.split_once('.').map_or(module, |(package, _)| package);
     Ok(format!("<{package}.{} at {:p}: {state}>", class.qualname()?, object.as_ptr()))
+}
+
+/// The error of who would pickle or copy an object that stands for itself.
+pub(crate) fn no_copies(object: &Bound<'_, PyAny>) -> PyErr {
+    match object.get_type().fully_qualified_name() {
+        Ok(name) => PyTypeError::new_err(format!("cannot pickle '{name}' object")),
+        Err(error) => error,
+    }
 }

@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use tricorne::sync::raw::{Owner, RawRLock};
 
 use super::lock::refuse_arguments;
-use super::{Patience, WaitStats, lock_repr, owner};
+use super::{Patience, WaitStats, lock_repr, no_copies, owner};
 use crate::awaiting::Awaiting;
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -163,6 +163,10 @@ impl RLock {
         let raw = &slf.get().raw;
         let levels = raw.owner().map_or(0, |owner| raw.levels(owner));
         lock_repr(slf, raw.is_locked(), &format!(" count={levels}"))
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     // What `threading.Condition` asks of a lock, and the forks of the standard library's own modules.

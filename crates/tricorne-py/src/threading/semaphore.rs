@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::raw::RawSemaphore;
 
-use super::{WaitStats, short_repr};
+use super::{WaitStats, no_copies, short_repr};
 use crate::awaiting::Awaiting;
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -156,6 +156,10 @@ impl Semaphore {
     #[getter]
     fn _value(&self) -> PyResult<usize> {
         Ok(self.permits()?.raw.available())
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        Err(no_copies(slf))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
