@@ -240,11 +240,13 @@ fn growth_ends_where_a_queueing_server_does_no_more() {
                 World { server: Server::Queueing { workers }, service_secs, run_secs, ..World::default() };
             let run = world.run();
             let context = format!("{workers} workers, {service_secs} s");
+            // Queues of up to a millisecond are not noticed.
+            let full = workers as f64 * (0.001 / service_secs).max(1.0);
             let top = run.samples.iter().map(|sample| sample.limit).max().expect("sampled");
-            assert!(top <= 4 * workers + 32, "the limit rose to {top}: {context}");
+            assert!(top as f64 <= 4.0 * full + 32.0, "the limit rose to {top}: {context}");
             let last: Vec<usize> = run.between(run_secs / 2.0, run_secs).map(|sample| sample.limit).collect();
             let mean = last.iter().sum::<usize>() as f64 / last.len() as f64;
-            assert!(mean <= 1.5 * workers as f64 + 6.0, "the limit is {mean:.1} on average: {context}");
+            assert!(mean <= 1.5 * full + 6.0, "the limit is {mean:.1} on average: {context}");
             let share = run.succeeded as f64 / (run_secs / service_secs * workers as f64);
             assert!(share >= 0.85, "only {:.0} % of the capacity were used: {context}", share * 100.0);
         }

@@ -47,6 +47,9 @@ const WARM_UP_ANSWERS: usize = 8;
 const SETTLED_ANSWERS: usize = 32;
 /// How far each later answer moves the usual latency, as a share of it.
 const USUAL_STEP: f64 = 0.02;
+/// Below this, in seconds, latencies are taken as equal: there it is the scheduler of this machine that makes them
+/// differ, and a server that answers so quickly may have a queue as short as that.
+const LEAST_LATENCY_SECS: f64 = 0.001;
 /// An answer slower than this times the usual latency is no vote for growth.
 const SLOW_FACTOR: f64 = 1.5;
 /// Smallest number of answers on which growth is judged.
@@ -227,7 +230,7 @@ impl Adaptive {
     }
 
     fn succeeded(&mut self, ticket: Ticket, now: Duration) {
-        let latency_secs = now.saturating_sub(ticket.sent_at).as_secs_f64().max(1e-9);
+        let latency_secs = now.saturating_sub(ticket.sent_at).as_secs_f64().max(LEAST_LATENCY_SECS);
         if ticket.sequence >= self.epoch_start {
             self.refusals_in_a_row = 0;
         }

@@ -244,6 +244,13 @@ impl LimitPermit {
     /// Says what came of the request. Only the first call counts; a permit dropped without one was
     /// [`Outcome::Ignored`].
     pub fn record(&mut self, outcome: Outcome) {
+        self.record_besides(outcome, Duration::ZERO);
+    }
+
+    /// [`record`](Self::record) for a caller that was busy itself for `own_work` of the time since the request was
+    /// sent, with this or with other requests: an answer that lay there meanwhile was no slower for it, and a client at
+    /// the end of its strength must not take that for the server's.
+    pub fn record_besides(&mut self, outcome: Outcome, own_work: Duration) {
         let request = self.request;
         if matches!(request, Request::Answered | Request::Refused) {
             return;
@@ -255,7 +262,7 @@ impl LimitPermit {
                 Outcome::Ignored => {}
             }
             if let (Rule::Adaptive(rule), Request::Sent(ticket)) = (&mut state.rule, request) {
-                rule.answer(ticket, outcome, now);
+                rule.answer(ticket, outcome, now.saturating_sub(own_work));
             }
         });
         self.request = match outcome {
