@@ -7,6 +7,9 @@
 //! The product is measured as its users run it: as a process of its own. That process is this program, called again with `tricorne` as
 //! its first word, which is the same function and the same allocator as in the `tricorne` command.
 
+// The one of the command.
+#[path = "../../crates/tricorne/src/allocator.rs"]
+mod allocator;
 mod child;
 mod core_all;
 mod core_locks;
@@ -26,9 +29,6 @@ mod text_stages;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What a benchmark gets to know.
 struct Options {
@@ -53,6 +53,7 @@ const USAGE: &str =
     "usage: tricorne-benches [core|counts|download|extraction|pipeline|text|tutorial] [--data DIR] [--json]";
 
 fn main() -> ExitCode {
+    allocator::set_up();
     let mut words = std::env::args_os().peekable();
     let _program = words.next();
     if words.peek().is_some_and(|word| word == run::AS_THE_COMMAND) {

@@ -1,10 +1,10 @@
 //! The `tricorne` command.
 
+mod allocator;
+
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::set_up();
     ExitCode::from(tricorne::cli::main(std::env::args_os()))
 }

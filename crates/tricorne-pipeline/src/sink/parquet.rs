@@ -29,8 +29,9 @@ use crate::record::Row;
 /// functions of the rows alone, so the pages, and with them the bytes, do not depend on timing.
 const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 4 << 20;
-/// A row group also ends after so many bytes of text, so that memory is bounded for long pages too.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+/// A row group also ends after so many bytes of text: until then its encoded pages are in memory, about a quarter of
+/// that.
+const ROW_GROUP_BYTES: usize = 8 << 20;
 const NO_FLAGS: &str = "no column of a row is true or false";
 
 pub(super) struct ParquetShard {
