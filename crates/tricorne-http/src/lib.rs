@@ -45,3 +45,4 @@ pub use client::{Client, Fetched, InFlight};
 pub use config::{ClientConfig, Concurrency};
 pub use error::{FailureKind, FetchFailure, HttpError};
 pub use stats::ClientStats;
+pub use tls::check_roots;

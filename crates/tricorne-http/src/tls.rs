@@ -17,19 +17,35 @@ pub(crate) struct Tls {
     connector: OnceLock<Result<TlsConnector, String>>,
 }
 
+/// Whether this is PEM text with one or more certificates that can be trusted as roots: for whoever reads a file of them
+/// and wants to refuse a wrong one early.
+///
+/// # Errors
+///
+/// [`HttpError::BadRoots`] with the reason.
+pub fn check_roots(pem: &[u8]) -> Result<(), HttpError> {
+    read_roots(pem).map(drop)
+}
+
+fn read_roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, HttpError> {
+    let bad = |reason: String| HttpError::BadRoots { reason };
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))?;
+    if roots.is_empty() {
+        return Err(bad("no certificate found".to_owned()));
+    }
+    let mut trial = RootCertStore::empty();
+    for root in &roots {
+        trial.add(root.clone()).map_err(|error| bad(error.to_string()))?;
+    }
+    Ok(roots)
+}
+
 impl Tls {
     pub(crate) fn new(extra_root_pem: &[u8]) -> Result<Self, HttpError> {
-        let bad = |reason: String| HttpError::BadRoots { reason };
-        let extra_roots: Vec<_> = CertificateDer::pem_slice_iter(extra_root_pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| bad(error.to_string()))?;
-        if extra_roots.is_empty() && !extra_root_pem.is_empty() {
-            return Err(bad("no certificate found".to_owned()));
-        }
-        let mut trial = RootCertStore::empty();
-        for root in &extra_roots {
-            trial.add(root.clone()).map_err(|error| bad(error.to_string()))?;
-        }
+        let none = extra_root_pem.is_empty();
+        let extra_roots = if none { Vec::new() } else { read_roots(extra_root_pem)? };
         Ok(Tls { extra_roots, connector: OnceLock::new() })
     }
 

@@ -139,6 +139,7 @@ impl RunError {
             }
             RunError::EmptyInput { .. } => "an input needs at least one line or file that is not blank".into(),
             RunError::Input { hint, .. } => return hint.clone(),
+            RunError::Client { .. } => "check `ca_file`, `user_agent` and `headers` of the plan".into(),
             RunError::Damaged { .. } => "move the output folder away and run again".into(),
             _ => return None,
         })

@@ -20,6 +20,9 @@ const OWN_HEADERS: [&str; 9] = [
     "upgrade",
 ];
 
+/// Headers that say who asks, not what is asked for.
+pub(super) const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
 /// The headers in `[fetch.headers]`, by lower-case name.
 pub(super) fn headers(reader: &mut Reader<'_>, fetch: &Section<'_>) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();

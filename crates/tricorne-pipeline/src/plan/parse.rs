@@ -285,6 +285,20 @@ fn existing_file(reader: &mut Reader<'_>, named: &Found<&str>, path: &Path) -> O
     None
 }
 
+/// Refuses a file that holds no certificates: with it, every `https` record would fail.
+fn certificates(reader: &mut Reader<'_>, named: &Found<&str>, path: &Path) -> Option<()> {
+    let message = match fs::read(path) {
+        Ok(pem) => match tricorne_http::check_roots(&pem) {
+            Ok(()) => return Some(()),
+            Err(error) => format!("{} cannot be used: {error}", reader.written(&named.span)),
+        },
+        Err(error) => format!("the file `{}` cannot be read: {}", path.display(), error.kind()),
+    };
+    let hint = "name a PEM file with one or more `BEGIN CERTIFICATE` blocks";
+    reader.error(named.span.clone(), PlanErrorKind::BadValue, message, hint.to_owned());
+    None
+}
+
 fn files(reader: &mut Reader<'_>, patterns: &[Found<&str>]) -> Option<Source> {
     let before = reader.count();
     reader.refuse_repeats("files", patterns);
@@ -353,7 +367,8 @@ fn fetch<'a>(
     let user_agent = super::headers::user_agent(reader, &section);
     let ca_file = reader.string(&section, "ca_file").and_then(|file| {
         let path = base_dir.join(file.value);
-        existing_file(reader, &file, &path).map(|()| path)
+        existing_file(reader, &file, &path)?;
+        certificates(reader, &file, &path).map(|()| path)
     });
     Some(Fetch {
         concurrency,

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Format, Plan, Source, Stage};
+use super::headers::CREDENTIALS;
+use super::{Fetch, Format, Plan, Source, Stage};
 
 /// Changes whenever the same plan would make other data than before: other columns, values or shard bytes.
 pub const DATA_VERSION: u32 = 2;
@@ -14,7 +15,9 @@ impl Plan {
     /// tables that text work uses.
     ///
     /// Paths, concurrency, time-outs, retries and size limits are left out: they can only turn a row into a
-    /// failure or back. Keys are sorted, so that the JSON text is canonical.
+    /// failure or back. Request headers are in it, as servers answer by them; only their hashes, as the shape is written
+    /// down and shown. Credentials are not: they may be renewed while a run lasts. Keys are sorted, so that the JSON
+    /// text is canonical.
     #[must_use]
     pub fn shape(&self, unicode_version: &str) -> Value {
         let mut shape = json!({
@@ -23,6 +26,9 @@ impl Plan {
             "source": self.source_shape(),
             "stages": self.stages.iter().map(stage_shape).collect::<Vec<_>>(),
         });
+        if let Some(fetch) = self.fetch.as_ref().and_then(fetch_shape) {
+            shape["fetch"] = fetch;
+        }
         if self.makes_text() {
             shape["unicode_version"] = unicode_version.into();
         }
@@ -33,13 +39,7 @@ impl Plan {
     /// The SHA-256 of [`Plan::shape`], in hex: plans with the same hash make the same data of the same input.
     #[must_use]
     pub fn hash(&self, unicode_version: &str) -> String {
-        use std::fmt::Write as _;
-        let digest = Sha256::digest(self.shape(unicode_version).to_string());
-        digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        sha256_hex(&self.shape(unicode_version).to_string())
     }
 
     fn source_shape(&self) -> Value {
@@ -66,6 +66,30 @@ impl Plan {
         }
         sink.into()
     }
+}
+
+/// What the plan asks servers for beyond the default; `None` if nothing.
+fn fetch_shape(fetch: &Fetch) -> Option<Value> {
+    let mut shape = Map::new();
+    if fetch.user_agent != Fetch::default().user_agent {
+        shape.insert("user_agent".into(), fetch.user_agent.as_str().into());
+    }
+    let headers = fetch.headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
+    let headers: Map<String, Value> =
+        headers.map(|(name, value)| (name.clone(), format!("sha256:{}", sha256_hex(value)).into())).collect();
+    if !headers.is_empty() {
+        shape.insert("headers".into(), headers.into());
+    }
+    (!shape.is_empty()).then(|| shape.into())
+}
+
+fn sha256_hex(text: &str) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(text).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn stage_shape(stage: &Stage) -> Value {

@@ -265,6 +265,12 @@ fn each_mistake_has_its_own_words() {
             "`user_agent` is `\"a\\r\\nHost: b\"`, which a header cannot carry",
             "use printable ASCII without space at either end",
         ),
+        (
+            fetch("ca_file = 'urls.txt'"),
+            (6, 11, BadValue),
+            "`'urls.txt'` cannot be used: extra root certificates cannot be used: no certificate found",
+            "name a PEM file with one or more `BEGIN CERTIFICATE` blocks",
+        ),
         // Stages.
         (
             stages("[[stage]]\nwhere = 'x'"),

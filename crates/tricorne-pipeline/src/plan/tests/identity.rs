@@ -56,11 +56,23 @@ fn what_does_not_shape_the_data_leaves_the_hash_alone() {
             "[sink]",
             "[fetch]\nconcurrency = 3\nretries = 0\ntimeout_secs = 1\nmax_body_bytes = 1\n[run]\nworkers = 1\n[sink]",
         ),
+        with("[sink]", "[fetch.headers]\nAuthorization = 'Bearer 1'\nCookie = 'a=b'\n[sink]"),
     ] {
         assert_eq!(hash(&text), same, "{text}");
     }
     let inline = super::SMALLEST.replacen("\"-\"", "['http://a/']", 1);
     assert_eq!(hash(&inline), hash(super::SMALLEST), "a list of URLs is the same wherever it is written");
+}
+
+/// A header may be a key to something, and the shape is written down.
+#[test]
+fn the_value_of_a_header_is_not_in_the_shape() {
+    let shapes = ["hunter2", "hunter3"].map(|key| {
+        parse(&with("[sink]", &format!("[fetch.headers]\nX-Key = '{key}'\n[sink]"))).shape(UNICODE)
+    });
+    assert!(!shapes[0].to_string().contains("hunter2"));
+    let changes = diff(&shapes[0], &shapes[1]);
+    assert!(changes.len() == 1 && changes[0].starts_with("`fetch.headers.x-key` was"), "{changes:?}");
 }
 
 #[test]
@@ -82,6 +94,9 @@ fn what_shapes_the_data_changes_the_hash() {
         with("path = 'o'", "path = 'o'\nkeep_pages = true"),
         with("path = 'o'", "path = 'o'\ncolumns = ['id', 'url']"),
         with("path = 'o'", "path = 'o'\ncolumns = ['url', 'id']"),
+        with("[sink]", "[fetch]\nuser_agent = 'me'\n[sink]"),
+        with("[sink]", "[fetch.headers]\nAccept-Language = 'ko'\n[sink]"),
+        with("[sink]", "[fetch.headers]\nAccept-Language = 'de'\n[sink]"),
     ] {
         let hash = hash(&text);
         assert!(!hashes.contains(&hash), "{text}");

@@ -13,6 +13,20 @@ use super::{DedupKey, Feature, Fetch, Format, InputPath, Limit, Plan, Run, Sink,
 /// The smallest plan.
 const SMALLEST: &str = "[source]\nurls = \"-\"\n[sink]\npath = \"out\"\n";
 
+/// A certificate authority; its key was thrown away.
+pub(super) const CA_PEM: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBfzCCASWgAwIBAgIUGwXsnwJWzCc8voKV3lmLTrRZsQswCgYIKoZIzj0EAwIw\n\
+FDESMBAGA1UEAwwJUGxhbiB0ZXN0MCAXDTI2MTEyNTA5NTEwMloYDzIxMjYxMTAx\n\
+MDk1MTAyWjAUMRIwEAYDVQQDDAlQbGFuIHRlc3QwWTATBgcqhkjOPQIBBggqhkjO\n\
+PQMBBwNCAATLDIPm3IP90tvxetAUzgAUzLu5S/jy0ppnMY4AASD4PaFzBuubpomC\n\
+XNK3sABSGlXcG3AgjzKQHYTJWiXIMt06o1MwUTAdBgNVHQ4EFgQUFnEn3qPtRxfI\n\
+IRMpmzjQbPxjKc8wHwYDVR0jBBgwFoAUFnEn3qPtRxfIIRMpmzjQbPxjKc8wDwYD\n\
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiAjBRqdSXx+51NYh0MvnA/d\n\
+F+K+Nymq66NjW+XKRbiOYwIhAJNm50wZ25X6E5Nx+PtbHIZbj7HBQ7zuIiG1lnj2\n\
+bM9a\n\
+-----END CERTIFICATE-----\n";
+
 /// Parses a plan whose folder is `base`; the file is called `plan.toml`.
 fn parse_in(base: &Path, text: &str) -> Plan {
     Plan::parse(text, Path::new("plan.toml"), base).unwrap_or_else(|errors| panic!("{errors}"))
@@ -46,7 +60,7 @@ fn every_key_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path();
     fs::write(base.join("pages.jsonl"), "").unwrap();
-    fs::write(base.join("ca.pem"), "").unwrap();
+    fs::write(base.join("ca.pem"), CA_PEM).unwrap();
     let plan = parse_in(
         base,
         r#"
