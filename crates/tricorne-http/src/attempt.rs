@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    client::{InFlight, Inner},
+    client::{InFlight, Inner, Record},
     connect::connect,
     connection::Connection,
     deadline::Deadline,
@@ -43,20 +43,20 @@ pub(crate) struct Page {
 }
 
 impl Inner {
-    /// `network_time` is that of the record so far; the time of this attempt is added to it, also on failure.
+    /// The network time of this attempt is added to that of the record, also on failure.
     pub(crate) async fn attempt(
         &self,
         host: &Host,
         target: &Target,
         trusted: bool,
         slot: &mut InFlight,
-        network_time: &mut Duration,
+        record: &mut Record,
     ) -> Result<Answer, AttemptError> {
         let started = Instant::now();
         let total = self.config.total_timeout;
-        let mut deadline = Deadline::new(started, total.saturating_sub(*network_time), total);
-        let result = self.exchange(host, target, trusted, slot, &mut deadline).await;
-        *network_time += started.elapsed();
+        let mut deadline = Deadline::new(started, total.saturating_sub(record.network_time), total);
+        let result = self.exchange(host, target, trusted, slot, &mut record.may_repeat, &mut deadline).await;
+        record.network_time += started.elapsed();
         result
     }
 
@@ -66,9 +66,10 @@ impl Inner {
         target: &Target,
         trusted: bool,
         slot: &mut InFlight,
+        may_repeat: &mut bool,
         deadline: &mut Deadline,
     ) -> Result<Answer, AttemptError> {
-        let (mut connection, response) = self.head(host, target, trusted, slot, deadline).await?;
+        let (mut connection, response) = self.head(host, target, trusted, slot, may_repeat, deadline).await?;
         let status = response.status();
         if status.is_success() {
             let encodings = Encodings::parse(text_values(response.headers(), &CONTENT_ENCODING))?;
@@ -97,20 +98,24 @@ impl Inner {
     /// Sends the request and waits for the head of the answer.
     ///
     /// A kept connection may have died in the meantime; nobody can tell before writing to it. One that dies without a
-    /// byte of an answer is replaced at once by a fresh one, which is no attempt of its own: a GET may be repeated.
+    /// byte of an answer is replaced at once by a fresh one, which is no attempt of its own: a GET may be repeated. That
+    /// is done once for a record: a server that drops every connection must not see twice the attempts.
     async fn head(
         &self,
         host: &Host,
         target: &Target,
         trusted: bool,
         slot: &mut InFlight,
+        may_repeat: &mut bool,
         deadline: &mut Deadline,
     ) -> Result<(Connection, Response<Incoming>), AttemptError> {
         if let Some(mut connection) = host.take_idle(self.config.idle_timeout).await {
             count(&self.counters.connections_reused, 1);
             match self.send(&mut connection, target, trusted, slot, deadline).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(failed) if failed.stale => count(&self.counters.connections_stale, 1),
+                Err(failed) if failed.stale && std::mem::take(may_repeat) => {
+                    count(&self.counters.connections_stale, 1);
+                }
                 Err(failed) => return Err(failed.error),
             }
         }

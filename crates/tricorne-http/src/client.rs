@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use tokio::time::{sleep, sleep_until};
 use tricorne_exec::{
     limit::{LimitPermit, Limiter, Outcome},
     retry::{Jitter, RetryBudget, RetryPolicy},
+    sys::thread_cpu_time,
 };
 
 use crate::{
@@ -80,6 +82,7 @@ pub struct Fetched {
 /// The place of a request under the limits of its host and of the client; given back when dropped.
 pub struct InFlight {
     host: LimitPermit,
+    sent: Option<OwnWork>,
     _client: LimitPermit,
     _count: Counted,
 }
@@ -87,6 +90,34 @@ pub struct InFlight {
 impl InFlight {
     pub(crate) fn mark_sent(&mut self) {
         self.host.mark_sent();
+        self.sent = Some(OwnWork::begin());
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        let own_work = self.sent.map_or(Duration::ZERO, OwnWork::end);
+        self.host.record_besides(outcome, own_work);
+    }
+}
+
+/// The CPU time of the thread that drives the requests: while it works on one, the others wait for it.
+#[derive(Clone, Copy)]
+struct OwnWork {
+    thread: ThreadId,
+    cpu: Duration,
+}
+
+impl OwnWork {
+    fn begin() -> Self {
+        OwnWork { thread: thread::current().id(), cpu: thread_cpu_time() }
+    }
+
+    /// Zero if the request has moved to another thread: its share of that one's work is not known.
+    fn end(self) -> Duration {
+        if self.thread == thread::current().id() {
+            thread_cpu_time().saturating_sub(self.cpu)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -169,8 +200,9 @@ impl Client {
             let host = inner.hosts.get(&target.origin, &inner.config);
             let mut slot = inner.admit(&host).await;
             let trusted = target.origin == first_origin;
-            let result = inner.attempt(&host, &target, trusted, &mut slot, &mut record.network_time).await;
-            slot.host.record(outcome(&result));
+            // Boxed, so that the many records that wait for a place or for their next try stay small.
+            let result = Box::pin(inner.attempt(&host, &target, trusted, &mut slot, &mut record)).await;
+            slot.record(outcome(&result));
             match result {
                 Ok(Answer::Page(page)) => return inner.finish(page, &target, &record, slot).await,
                 Ok(Answer::Redirect(location)) => {
@@ -228,7 +260,7 @@ impl Inner {
             // The host may have asked for patience while we queued.
             if host.closed_until().is_none() {
                 let count = Counted::new(&self.in_flight);
-                return InFlight { host: host_permit, _client: client_permit, _count: count };
+                return InFlight { host: host_permit, sent: None, _client: client_permit, _count: count };
             }
         }
     }
@@ -267,9 +299,11 @@ impl Inner {
 }
 
 /// What is kept for a record from one attempt to the next.
-struct Record {
+pub(crate) struct Record {
     budget: RetryBudget,
-    network_time: Duration,
+    pub(crate) network_time: Duration,
+    /// Whether a kept connection that turns out to be dead may still be replaced without counting as an attempt.
+    pub(crate) may_repeat: bool,
     /// Addresses that have answered with a redirect.
     visited: Vec<String>,
 }
@@ -285,7 +319,12 @@ impl Record {
         let mut hasher = DefaultHasher::new();
         url.hash(&mut hasher);
         let jitter = Jitter::for_stream(config.seed, hasher.finish());
-        Record { budget: policy.budget(jitter), network_time: Duration::ZERO, visited: Vec::new() }
+        Record {
+            budget: policy.budget(jitter),
+            network_time: Duration::ZERO,
+            may_repeat: true,
+            visited: Vec::new(),
+        }
     }
 
     fn next_delay(&mut self, error: &AttemptError) -> Option<Duration> {

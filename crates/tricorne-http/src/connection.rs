@@ -33,6 +33,10 @@ use crate::{
     error::{AttemptError, FailureKind, chain, is_tls},
 };
 
+/// What a connection reads at a time, at the most, and so what each idle one may keep in memory; also the most that the
+/// head of an answer may have.
+const MAX_READ_BYTES: usize = 32 << 10;
+
 /// Memory for a body whose length the server announces is taken at once up to this; a lie costs no more.
 const MAX_RESERVE_BYTES: u64 = 1 << 20;
 
@@ -55,6 +59,7 @@ pub(crate) struct ExchangeError {
 impl Connection {
     pub(crate) async fn handshake(wire: Wire, received: Arc<AtomicU64>) -> Result<Self, AttemptError> {
         let (sender, driver) = http1::Builder::new()
+            .max_buf_size(MAX_READ_BYTES)
             // Real servers send all of these, and browsers show their pages.
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)

@@ -12,7 +12,7 @@ use crate::report::FetchStats;
 use crate::runner::{BoxFuture, Fetch};
 
 /// Requests in flight at the most when the plan leaves it open: to all hosts, and to one.
-const AUTO_MAX: usize = 256;
+pub(crate) const AUTO_MAX: usize = 256;
 const AUTO_MAX_PER_HOST: usize = 128;
 
 pub(crate) struct HttpFetch {
@@ -29,9 +29,14 @@ impl HttpFetch {
             Limit::Auto => Concurrency::Auto { max },
             Limit::Fixed(limit) => Concurrency::Fixed(NonZeroUsize::get(limit)),
         };
+        let (concurrency, per_host) =
+            (limit(plan.concurrency, AUTO_MAX), limit(plan.per_host, AUTO_MAX_PER_HOST));
         let config = ClientConfig {
-            concurrency: limit(plan.concurrency, AUTO_MAX),
-            per_host: limit(plan.per_host, AUTO_MAX_PER_HOST),
+            concurrency,
+            per_host,
+            // Kept for all that may be in flight, or a limit above would open a connection for each page.
+            idle_per_host: per_host.max(),
+            idle_total: concurrency.max(),
             connect_timeout: Duration::from_secs_f64(plan.connect_secs),
             first_byte_timeout: Duration::from_secs_f64(plan.first_byte_secs),
             stall_timeout: Duration::from_secs_f64(plan.stall_secs),

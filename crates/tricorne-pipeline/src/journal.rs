@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::error::RunError;
 use crate::files::{File, FileReader, Files};
 use crate::record::wire::{self, Malformed, Reader, Writer};
-use crate::record::{Outcome, Page, Record, StoredPage};
+use crate::record::{Outcome, Record, StoredPage};
 
 const MAGIC: &[u8; 8] = b"TRICJNL1";
 /// A journal of this length holds nothing yet.
@@ -150,7 +150,7 @@ impl Journal {
     }
 
     /// Writes down a page. Returns when the operating system has it.
-    pub(crate) fn append_page(&self, record: &Record, page: &Page) -> Result<(), RunError> {
+    pub(crate) fn append_page(&self, record: &Record, page: &StoredPage) -> Result<(), RunError> {
         let check = input_check(record);
         let mut head = self.entry(record.id, check);
         head.u8(PAGE);
@@ -158,8 +158,7 @@ impl Journal {
         head.option(page.status, |w, v| w.u32(u32::from(v)));
         head.option_text(page.content_type.as_deref());
         head.u32(page.attempts);
-        let digest: [u8; 32] = Sha256::digest(&page.body).into();
-        head.0.extend_from_slice(&digest);
+        head.0.extend_from_slice(&page.sha256);
         self.append(record.id, check, Progress::Fetched, head, &page.body)
     }
 
@@ -334,14 +333,14 @@ mod tests {
     use crate::files::OsFiles;
     use crate::record::{Failure, Row};
 
-    fn page(body: &[u8]) -> Page {
-        Page {
+    fn page(body: &[u8]) -> StoredPage {
+        StoredPage {
             final_url: Some("http://a/b".into()),
             status: Some(200),
             content_type: None,
+            sha256: Sha256::digest(body).into(),
             body: Bytes::copy_from_slice(body),
             attempts: 3,
-            guard: None,
         }
     }
 

@@ -18,10 +18,8 @@ use crate::sink::SinkSpec;
 use crate::source::{self, LocalFiles};
 use crate::text::TextStages;
 
-/// Records on their way at once when the plan leaves the concurrency open: in flight, in back-off, or
+/// For each request that may be in flight, so many records may be on their way: in flight, in back-off, or
 /// waiting for a host.
-const PENDING_AUTO: usize = 2048;
-/// For each request in flight, so many records may be on their way.
 const PENDING_PER_REQUEST: usize = 4;
 
 /// How to run a plan; nothing in here shapes the data.
@@ -105,7 +103,7 @@ fn engine(files: Arc<dyn Files>, plan: &Plan, options: &RunOptions) -> Result<En
     };
     let max_pending = match plan.fetch.as_ref().map(|fetch| fetch.concurrency) {
         Some(Limit::Fixed(limit)) => (limit.get() * PENDING_PER_REQUEST).max(64),
-        _ => PENDING_AUTO,
+        _ => crate::fetch::AUTO_MAX * PENDING_PER_REQUEST,
     };
     Ok(Engine {
         out: plan.sink.path.clone(),

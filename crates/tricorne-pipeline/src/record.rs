@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// One entry of the input. Its `id` is its position, from 0, and decides the shard it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl std::fmt::Debug for Page {
     }
 }
 
-/// A page read back from the journal, with what was noted when it was received.
+/// A page with the hash of its body: as it is journalled, and read back from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPage {
     /// The URL that answered in the end, where that is known.
@@ -71,6 +72,20 @@ pub struct StoredPage {
     pub body: Bytes,
     /// How many requests it took.
     pub attempts: u32,
+}
+
+impl From<Page> for StoredPage {
+    /// Hashes the body. What guards the page is dropped.
+    fn from(page: Page) -> Self {
+        StoredPage {
+            final_url: page.final_url,
+            status: page.status,
+            content_type: page.content_type,
+            sha256: Sha256::digest(&page.body).into(),
+            body: page.body,
+            attempts: page.attempts,
+        }
+    }
 }
 
 /// Why a record has no row. It is data: the run goes on.

@@ -146,18 +146,23 @@ impl Fetch for Network {
     }
 }
 
-struct Words;
+/// Counts words, in a stage of the text workers or, without one, in the thread of the journal.
+struct Words {
+    staged: bool,
+}
 
 impl Process for Words {
     fn stages(&self) -> &[&'static str] {
-        &["words"]
+        if self.staged { &["words"] } else { &[] }
     }
     fn worker(&self) -> Box<dyn Worker> {
-        Box::new(WordsWorker)
+        Box::new(WordsWorker { staged: self.staged })
     }
 }
 
-struct WordsWorker;
+struct WordsWorker {
+    staged: bool,
+}
 
 impl Worker for WordsWorker {
     fn process(
@@ -166,7 +171,9 @@ impl Worker for WordsWorker {
         page: StoredPage,
         clock: &mut StageClock<'_>,
     ) -> Result<Outcome, RunError> {
-        clock.enter(0);
+        if self.staged {
+            clock.enter(0);
+        }
         let text = String::from_utf8(page.body.to_vec()).unwrap();
         assert!(record.id % 101 != 100, "a page that the text work panics on");
         let words = text.split(' ').count() as u64;
@@ -195,6 +202,7 @@ struct Setup {
     dedup: Option<DedupKey>,
     workers: usize,
     columns: &'static [Column],
+    staged: bool,
 }
 
 const COLUMNS: &[Column] = &[
@@ -230,7 +238,7 @@ impl Setup {
             shape: serde_json::json!({"sink": {"records_per_shard": self.records_per_shard}}),
             unicode_version: "model".into(),
             pages: Pages::Fetched(Arc::clone(network) as Arc<dyn Fetch>),
-            process: Arc::new(Words),
+            process: Arc::new(Words { staged: self.staged }),
             workers: self.workers,
             max_pending: 32,
             watchdog: Duration::from_secs(60),
@@ -328,7 +336,7 @@ fn hex(text: &str) -> String {
 }
 
 fn setup(format: Format, dedup: Option<DedupKey>) -> Setup {
-    Setup { records: 1000, records_per_shard: 64, format, dedup, workers: 2, columns: COLUMNS }
+    Setup { records: 1000, records_per_shard: 64, format, dedup, workers: 2, columns: COLUMNS, staged: true }
 }
 
 #[test]
@@ -437,7 +445,15 @@ fn kill_at_every_step(setup: &Setup, power: bool) {
 }
 
 fn small(dedup: Option<DedupKey>) -> Setup {
-    Setup { records: 50, records_per_shard: 16, format: Format::Jsonl, dedup, workers: 2, columns: COLUMNS }
+    Setup {
+        records: 50,
+        records_per_shard: 16,
+        format: Format::Jsonl,
+        dedup,
+        workers: 2,
+        columns: COLUMNS,
+        staged: true,
+    }
 }
 
 #[test]
@@ -448,6 +464,20 @@ fn a_kill_at_any_step_costs_what_was_in_flight_and_no_byte() {
 #[test]
 fn a_kill_at_any_step_without_dedup() {
     kill_at_every_step(&small(None), false);
+}
+
+#[test]
+fn a_kill_at_any_step_without_text_stages() {
+    kill_at_every_step(&Setup { staged: false, ..small(Some(DedupKey::Text)) }, false);
+}
+
+#[test]
+fn text_stages_in_the_journal_thread_make_the_same() {
+    let staged = setup(Format::Jsonl, Some(DedupKey::Text));
+    let files = MemoryFiles::default();
+    let fused = Setup { staged: false, ..staged.clone() };
+    fused.run(&files, &Network::healed(7, true), false).unwrap();
+    assert_same(&staged.calm(7), &results(&files), "without a text worker");
 }
 
 #[test]
@@ -524,7 +554,7 @@ proptest! {
     ) {
         let format = if parquet { Format::Parquet } else { Format::Jsonl };
         let columns = if few_columns { FEW_COLUMNS } else { COLUMNS };
-        let setup = Setup { records: 1000, records_per_shard, format, dedup, workers, columns };
+        let setup = Setup { records: 1000, records_per_shard, format, dedup, workers, columns, staged: true };
         let calm = setup.calm(seed);
         let files = MemoryFiles::default();
         let network = Network::new(seed, true);

@@ -114,6 +114,35 @@ fn a_stale_connection_is_replaced_without_costing_an_attempt() {
     });
 }
 
+/// Thousands of records may wait for a place at the same time: what only a request on the network needs is not part
+/// of them.
+#[test]
+fn a_waiting_fetch_is_small() {
+    let client = client(quick());
+    let bytes = std::mem::size_of_val(&client.get("http://127.0.0.1/"));
+    assert!(bytes <= 1536, "{bytes} bytes");
+}
+
+/// A server that ends every kept connection at its second request gets one request more than the attempts, not twice
+/// as many.
+#[test]
+fn a_stale_connection_is_replaced_once_for_a_record() {
+    let server = Server::start(|request| match request.path.as_str() {
+        "/dropped" => Reply::html("").drop_connection(),
+        _ => Reply::html("page").delay(millis(50)),
+    })
+    .expect("a server");
+    run(async {
+        let client = client(ClientConfig { retries: 3, ..quick() });
+        let urls: Vec<_> = (0..6).map(|number| server.url(&format!("/page/{number}"))).collect();
+        drop(get_all(&client, &urls).await);
+        assert!(client.stats().idle_connections >= 4, "one for each attempt");
+        let failed = client.get(&server.url("/dropped")).await.expect_err("nothing comes");
+        assert_eq!((failed.kind, failed.attempts), (FailureKind::Disconnected, 4));
+        assert_eq!((server.requests("/dropped"), client.stats().connections_stale), (5, 1));
+    });
+}
+
 #[test]
 fn a_connection_closed_while_idle_is_not_used() {
     let (closed, wait_closed) = mpsc::channel();

@@ -3,13 +3,20 @@
 //! ```text
 //!             queue            queue                    queue of positions             queue of shards
 //!  source ───▶ fetch (async) ───▶ journal (1 thread) ───▶ text (N threads) ───▶ committer (1 thread)
-//!  1 thread    pages in flight    page on disk,            outcome on disk        rows in id order
-//!                                 permit given back
+//!  1 thread    pages in flight    page on disk             outcome on disk        rows in id order
+//!                   ▲                  │
+//!                   └── places given ──┘
+//!                       back
 //! ```
 //!
 //! A fetch keeps its permit until its page is in the journal, so a kill costs at most what was in
 //! flight, and a slow disk slows the fetching down instead of filling the memory. From the journal on,
-//! only positions are queued: a page is read back by the worker that needs it.
+//! only positions are queued: a page is read back by the worker that needs it. A plan without text
+//! stages needs no worker: the journal's thread writes the outcome right after the page.
+//!
+//! Waking a thread costs more than journalling a page. So what ends in one turn of the event loop goes to
+//! the journal as one batch, the places of a batch come back as one, and the event loop gives them back
+//! itself, where nobody has to be woken.
 
 mod finish;
 mod meter;
@@ -17,7 +24,7 @@ mod monitor;
 mod open;
 mod shard;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -153,6 +160,8 @@ const OPEN_SHARDS: std::ops::RangeInclusive<u64> = 2..=64;
 const OPEN_RECORDS: u64 = 1 << 16;
 /// Records between two stages.
 const QUEUE: usize = 1024;
+/// Records that the event loop takes from its queue at a time, so that the source is not woken for each.
+const TAKEN: usize = 64;
 /// Bytes of received pages that may wait for the journal.
 const LANDED_BYTES: u64 = 64 << 20;
 
@@ -220,15 +229,17 @@ impl Engine {
             let run = Arc::clone(run);
             ends.push(threads.submit(move || run.guarded(|run| run.read_source(source))));
         }
-        let driver = event_loop.as_ref().map(|(executor, fetch)| {
+        let loops = event_loop.as_ref().map(|(executor, fetch)| {
             let journal = Arc::clone(run);
-            ends.push(threads.submit(move || journal.guarded(Run::write_journal)));
-            executor.spawn(drive_fetch(Arc::clone(run), Arc::clone(fetch), self.max_pending))
+            let slot = self.workers;
+            ends.push(threads.submit(move || journal.guarded(|run| run.write_journal(slot))));
+            let places = executor.spawn(give_back_places(Arc::clone(run)));
+            (executor.spawn(drive_fetch(Arc::clone(run), Arc::clone(fetch), self.max_pending)), places)
         });
         let mut texts = Vec::new();
         for slot in 0..self.workers {
             let run = Arc::clone(run);
-            texts.push(threads.submit(move || run.guarded(|run| run.work_text(slot))));
+            texts.push(threads.submit(move || run.guarded(|run| run.work_texts(slot))));
         }
         let committer = {
             let run = Arc::clone(run);
@@ -236,12 +247,17 @@ impl Engine {
         };
 
         // Each queue is closed when those who put into it have ended.
-        if let Some(driver) = driver {
+        let places = loops.map(|(driver, places)| {
             run.fail_on_panic(driver.result());
             run.landed.close();
-        }
+            places
+        });
         for end in ends {
             run.fail_on_panic(end.result());
+        }
+        run.safe.close();
+        if let Some(places) = places {
+            run.fail_on_panic(places.result());
         }
         run.texts.close();
         for end in texts {
@@ -263,6 +279,22 @@ const TEXT_STACK: usize = 16 << 20;
 struct Task {
     shard: Arc<OpenShard>,
     record: Record,
+}
+
+/// What came of a fetch.
+struct Landed {
+    task: Task,
+    result: Result<Page, Failure>,
+    place: OwnedPermit,
+}
+
+/// What a record holds on the fetch side until it is journalled.
+struct Place {
+    id: u64,
+    /// The fetch's permit.
+    _guard: Option<Box<dyn std::any::Any + Send>>,
+    /// One of the places of the pending.
+    _pending: OwnedPermit,
 }
 
 #[derive(Default)]
@@ -318,7 +350,11 @@ struct Run {
     open_places: Arc<Semaphore>,
 
     to_fetch: Arc<Queue<Task>>,
-    landed: Arc<Queue<(Task, Result<Page, Failure>)>>,
+    /// What has landed in the present turn of the event loop.
+    landing: Mutex<Vec<Landed>>,
+    landed: Arc<Queue<Vec<Landed>>>,
+    /// Places of records that are safe in the journal, on their way back to the event loop.
+    safe: Arc<Queue<Vec<Place>>>,
     texts: Arc<Queue<Task>>,
     ready: Arc<Queue<Arc<OpenShard>>>,
     all_done: tricorne_sync::Event,
@@ -368,7 +404,9 @@ impl Run {
             commits: Mutex::new(opened.commits),
             open_places: Arc::new(Semaphore::new(places)),
             to_fetch: Arc::new(Queue::bounded(QUEUE)),
+            landing: Mutex::default(),
             landed: Arc::new(Queue::bounded_weighted(QUEUE, LANDED_BYTES)),
+            safe: Arc::new(Queue::bounded(QUEUE)),
             texts: Arc::new(Queue::bounded(QUEUE)),
             ready: Arc::new(Queue::bounded(places.min(1 << 20) + 1)),
             all_done: tricorne_sync::Event::new(),
@@ -378,7 +416,8 @@ impl Run {
                 text: engine.process.stages().iter().map(|_| StageMeter::default()).collect(),
                 ..Meters::default()
             },
-            in_work: InWork::new(engine.workers),
+            // One slot more for the journal's thread.
+            in_work: InWork::new(engine.workers + 1),
             samples: Mutex::default(),
             first_error: Mutex::default(),
             _lock: opened.lock,
@@ -571,30 +610,69 @@ impl Run {
 
     // ---- fetch and journal ----------------------------------------------------------------------
 
-    fn write_journal(self: &Arc<Self>) -> Result<(), RunError> {
+    /// Hands over what came of a fetch, together with all that lands in the same turn of the event loop.
+    async fn land(&self, landed: Landed) {
+        let first = {
+            let mut landing = lock(&self.landing);
+            landing.push(landed);
+            landing.len() == 1
+        };
+        if first {
+            tokio::task::yield_now().await; // whoever else is ready now comes along
+            self.hand_over_landed().await;
+        }
+    }
+
+    async fn hand_over_landed(&self) {
+        let batch = std::mem::take(&mut *lock(&self.landing));
+        let bytes = |landed: &Landed| landed.result.as_ref().map_or(0, |page| page.body.len() as u64);
+        let weight = batch.iter().map(bytes).sum();
+        // Closed only when the driver or the journal has ended: what has landed is never lost.
+        let _ = self.landed.put_weighted_async(batch, weight).await;
+    }
+
+    /// `slot` is this thread's place in [`InWork`].
+    fn write_journal(self: &Arc<Self>, slot: usize) -> Result<(), RunError> {
         let (begun, cpu) = (Instant::now(), thread_cpu_time());
-        while let Ok(batch) = self.landed.get_batch(64) {
-            for (task, result) in batch {
-                match result {
+        // If this thread fails, the event loop must not wait for room in a queue that nobody empties.
+        let _close = CloseOnDrop(&self.landed);
+        // Without text stages there is nothing to wait for between page and outcome.
+        let mut worker = self.process.stages().is_empty().then(|| self.process.worker());
+        while let Ok(batch) = self.landed.get() {
+            let mut safe = Vec::with_capacity(batch.len());
+            for Landed { task, result, place } in batch {
+                let ended = match result {
                     Ok(mut page) => {
+                        let guard = page.guard.take();
+                        let page = StoredPage::from(page);
                         if let Err(error) = task.shard.journal.append_page(&task.record, &page) {
                             // Stop the run before the permit goes, or more would be fetched in vain.
                             self.fail(error);
                             return Ok(());
                         }
-                        drop(page.guard.take()); // the page is safe: the fetch's place is free
+                        safe.push(Place { id: task.record.id, _guard: guard, _pending: place });
                         self.counters.fetched.add(1);
                         self.counters.bytes.add(page.body.len() as u64);
-                        self.in_work.fetch_ends(task.record.id);
-                        drop(page);
-                        self.to_text(task);
+                        match &mut worker {
+                            Some(worker) => Some((self.text_work(worker, slot, &task.record, page)?, task)),
+                            None => {
+                                drop(page);
+                                self.to_text(task);
+                                None
+                            }
+                        }
                     }
                     Err(failure) => {
-                        self.in_work.fetch_ends(task.record.id);
-                        self.outcome(&task, &Outcome::Failed(failure))?;
+                        safe.push(Place { id: task.record.id, _guard: None, _pending: place });
+                        Some((Outcome::Failed(failure), task))
                     }
+                };
+                if let Some((outcome, task)) = ended {
+                    self.outcome(&task, &outcome)?;
                 }
             }
+            // Refused only after the run was cancelled and the event loop has ended.
+            let _ = self.safe.put(safe);
         }
         self.meters.journal.add(begun.elapsed(), thread_cpu_time().saturating_sub(cpu));
         Ok(())
@@ -607,7 +685,7 @@ impl Run {
         self.last_phase < Phase::Text || self.texts.put(task).is_ok()
     }
 
-    fn work_text(self: &Arc<Self>, slot: usize) -> Result<(), RunError> {
+    fn work_texts(self: &Arc<Self>, slot: usize) -> Result<(), RunError> {
         let mut worker = self.process.worker();
         while let Ok(task) = self.texts.get() {
             self.in_work.text_begins(slot, &task.record);
@@ -615,39 +693,48 @@ impl Run {
                 Pages::Fetched(_) => Ok(task.shard.journal.read_page(task.record.id)?),
                 Pages::Local(load) => load.load(&task.record),
             };
-            let mut outcome = match page {
+            let outcome = match page {
                 Err(failure) => Outcome::Failed(failure),
                 Ok(page) => {
                     if matches!(self.pages, Pages::Local(_)) {
                         self.counters.fetched.add(1);
                         self.counters.bytes.add(page.body.len() as u64);
                     }
-                    let attempts = page.attempts;
-                    let mut clock = StageClock::new(&self.meters.text, &self.in_work, slot);
-                    let process = || worker.process(&task.record, page, &mut clock);
-                    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(process));
-                    clock.leave();
-                    match outcome {
-                        Ok(outcome) => outcome?,
-                        Err(panic) => {
-                            worker = self.process.worker(); // its memory may be half-changed
-                            Outcome::Failed(Failure {
-                                stage: "text".into(),
-                                kind: "panic".into(),
-                                message: panic_message(&*panic),
-                                attempts,
-                            })
-                        }
-                    }
+                    self.text_work(&mut worker, slot, &task.record, page)?
                 }
             };
-            if let Outcome::Row(row) = &mut outcome {
-                self.sink.prepare(row, self.dedup);
-            }
             self.outcome(&task, &outcome)?;
             self.in_work.text_ends(slot);
         }
         Ok(())
+    }
+
+    /// Runs the text stages on a page. A panic in them fails the record, and the worker starts afresh.
+    fn text_work(
+        &self,
+        worker: &mut Box<dyn Worker>,
+        slot: usize,
+        record: &Record,
+        page: StoredPage,
+    ) -> Result<Outcome, RunError> {
+        let attempts = page.attempts;
+        let mut clock = StageClock::new(&self.meters.text, &self.in_work, slot);
+        let process = || worker.process(record, page, &mut clock);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(process));
+        clock.leave();
+        let mut outcome = outcome.unwrap_or_else(|panic| {
+            *worker = self.process.worker(); // its memory may be half-changed
+            Ok(Outcome::Failed(Failure {
+                stage: "text".into(),
+                kind: "panic".into(),
+                message: panic_message(&*panic),
+                attempts,
+            }))
+        })?;
+        if let Outcome::Row(row) = &mut outcome {
+            self.sink.prepare(row, self.dedup);
+        }
+        Ok(outcome)
     }
 
     /// A record has ended: journal how, count it, and let the committer know.
@@ -775,10 +862,14 @@ async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
     let mut pending = JoinSet::new();
     let mut cancelled = std::pin::pin!(run.cancel.cancelled_async());
     let places = Arc::new(Semaphore::new(max_pending));
+    let mut taken = VecDeque::new();
     loop {
         let next = async {
             let place = places.acquire_owned_async(1).await.ok()?;
-            Some((run.to_fetch.get_async().await.ok()?, place))
+            if taken.is_empty() {
+                taken = run.to_fetch.get_batch_async(TAKEN).await.ok()?.into();
+            }
+            Some((taken.pop_front()?, place))
         };
         let next = tokio::select! {
             biased;
@@ -793,10 +884,7 @@ async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
         pending.spawn(async move {
             run.in_work.fetch_begins(&task.record);
             let result = fetch.fetch(&task.record).await;
-            let weight = result.as_ref().map_or(0, |page| page.body.len() as u64);
-            // Only closed when this task has ended: what has landed is never lost.
-            let _ = run.landed.put_weighted_async((task, result), weight).await;
-            drop(place);
+            run.land(Landed { task, result, place }).await;
         });
     }
     while !run.cancel.is_cancelled() {
@@ -811,12 +899,23 @@ async fn drive_fetch(run: Arc<Run>, fetch: Arc<dyn Fetch>, max_pending: usize) {
         }
     }
     pending.shutdown().await; // gives up what is under way; nothing is, unless cancelled
+    run.hand_over_landed().await; // whoever was to do it may have been given up
     run.meters.fetch.cpu_nanos.add(thread_cpu_time().saturating_sub(cpu).as_nanos() as u64);
 }
 
-struct CloseOnDrop<'a>(&'a Queue<Task>);
+/// Gives back the places of journalled records, on the event loop itself: there a waiting fetch is made ready by a
+/// few stores, from another thread by a system call each.
+async fn give_back_places(run: Arc<Run>) {
+    while let Ok(places) = run.safe.get_async().await {
+        for place in places {
+            run.in_work.fetch_ends(place.id);
+        }
+    }
+}
 
-impl Drop for CloseOnDrop<'_> {
+struct CloseOnDrop<'a, T>(&'a Queue<T>);
+
+impl<T> Drop for CloseOnDrop<'_, T> {
     fn drop(&mut self) {
         self.0.close();
     }
