@@ -21,6 +21,7 @@ mod peers;
 mod pipeline_download;
 mod pipeline_full;
 mod pipeline_tutorial;
+mod process_pool;
 mod run;
 mod text_counts;
 mod text_extraction;
@@ -45,15 +46,19 @@ const BENCHES: &[(&str, Bench)] = &[
     ("download", pipeline_download::run),
     ("extraction", text_extraction::run),
     ("pipeline", pipeline_full::run),
+    ("process", process_pool::run),
     ("text", text_stages::run),
     ("tutorial", pipeline_tutorial::run),
 ];
 
-const USAGE: &str =
-    "usage: tricorne-benches [core|counts|download|extraction|pipeline|text|tutorial] [--data DIR] [--json]";
+const USAGE: &str = "usage: tricorne-benches [core|counts|download|extraction|pipeline|process|text|tutorial] [--data DIR] [--json]";
 
 fn main() -> ExitCode {
     allocator::set_up();
+    // The workers of the process pool are this program as well.
+    if let Some(code) = tricorne_exec::process::worker_main(std::env::args_os(), process_pool::functions()) {
+        return code;
+    }
     let mut words = std::env::args_os().peekable();
     let _program = words.next();
     if words.peek().is_some_and(|word| word == run::AS_THE_COMMAND) {
@@ -62,6 +67,9 @@ fn main() -> ExitCode {
     if words.peek().is_some_and(|word| word == instructions::AS_A_SUBJECT) {
         let words: Vec<String> = words.skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
         return end(core_all::run_subject(&words));
+    }
+    if words.peek().is_some_and(|word| word == process_pool::AS_ECHO) {
+        return process_pool::echo();
     }
     end(parse(words.map(|word| word.to_string_lossy().into_owned())).and_then(measure))
 }

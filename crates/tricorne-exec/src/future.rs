@@ -75,6 +75,9 @@ pub(crate) trait Work<T>: Send + Sync {
     /// Does the work here and now, if this thread may and nobody else has begun it.
     fn help(&self, slot: &Slot<T>);
 
+    /// Waits for the outcome in a way that this work knows, until `deadline` at most. It may return before.
+    fn attend(&self, _slot: &Slot<T>, _deadline: Option<Instant>) {}
+
     /// Lets go of the work: it was cancelled before it began.
     fn discard(&self);
 
@@ -577,6 +580,7 @@ impl<T> Future<T> {
             return Some(Err(error));
         }
         self.core.work.help(&self.core.slot);
+        self.core.work.attend(&self.core.slot, deadline);
         park::spin_until(|| self.is_done());
         park::wait_until(deadline, |waker| self.core.slot.poll(waker))
     }

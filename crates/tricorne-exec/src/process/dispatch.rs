@@ -6,6 +6,7 @@
 //! manager takes its results, and if another worker has nothing to do, the tasks that were not begun go there.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::board::Board;
 use super::engine::{Definition, Locked, Outcome, Task};
-use super::frame::{Garbled, Reader, kind};
+use super::frame::{FromWorker, Garbled, Reader, kind};
 use super::parcel::Parcel;
 use super::segment::Segment;
 use super::socket::{self, MAX_FILES, MAX_MESSAGE, Wait};
@@ -234,6 +235,14 @@ impl State {
     /// Whether the manager sleeps for longer than until `wanted`.
     pub(crate) fn is_earlier_than_planned(&self, wanted: Option<Instant>) -> bool {
         wanted.is_some_and(|wanted| self.planned.is_none_or(|planned| wanted < planned))
+    }
+
+    /// Whether no worker has anything to do, and nobody has to do anything about workers.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open
+            && self.queue.is_empty()
+            && self.to_start == 0
+            && self.workers.values().all(|worker| !worker.is_busy() && worker.stage == Stage::Ready)
     }
 
     pub(crate) fn stats(&self) -> ProcessPoolStats {
@@ -488,6 +497,44 @@ impl Locked<'_> {
             self.deferred.finished.push((task.job, outcome));
         }
         reader.end()
+    }
+
+    /// What a worker says that is at work.
+    pub(crate) fn at_work(
+        &mut self,
+        number: u64,
+        frame: &FromWorker,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), Garbled> {
+        match *frame {
+            FromWorker::Files { slot, number: batch, item } => {
+                let Some(worker) = self.state.workers.get_mut(&number) else { return Ok(()) };
+                worker.files(slot, batch, item, files)
+            }
+            FromWorker::Done { slot, number: batch, executed, nanos } => {
+                self.done(number, slot, batch, executed, nanos)
+            }
+            FromWorker::Hello { .. } | FromWorker::Ready | FromWorker::Refused(_) => Err(Garbled),
+        }
+    }
+
+    /// Reads one frame of a worker that is at work; `false` if the manager has to see to that worker.
+    pub(crate) fn hear_result(&mut self, number: u64, buffer: &mut [u8]) -> bool {
+        let Some(worker) = self.state.workers.get(&number) else { return false };
+        if worker.stage != Stage::Ready {
+            return false;
+        }
+        let mut files = Vec::new();
+        let heard = match socket::receive(&worker.socket, buffer, &mut files, Wait::No) {
+            Ok(Some(frame)) => FromWorker::read(frame).and_then(|frame| self.at_work(number, &frame, files)),
+            Ok(None) => return false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(_) => Err(Garbled),
+        };
+        if heard.is_err() {
+            self.kill_worker(number, Cause::Garbage);
+        }
+        heard.is_ok()
     }
 
     /// A worker says that it is done with a batch.

@@ -20,11 +20,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::process::{Signal, pidfd_send_signal};
 use tricorne_sync::Event;
 
 use super::dispatch::{Cause, State};
+use super::lead::{self, Lead};
 use super::manager::Manager;
 use super::message::Message;
 use super::output::Output;
@@ -33,6 +34,7 @@ use super::segment::SegmentPool;
 use super::stats::ProcessPoolStats;
 use crate::error::{ExecError, TaskError};
 use crate::executor::Shutdown;
+use crate::sys::fork;
 
 /// A function that workers are to know, in the form that the codec gave it. Sent once to each worker that needs it, then
 /// named by its number.
@@ -161,10 +163,11 @@ pub struct Engine {
 
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
-    /// The process that made the pool: in a copy of that process it is of no use.
-    pub(crate) pid: u32,
-    /// Wakes the manager.
+    /// Its number, for `sys::fork`: in a copy of the process the pool is of no use.
+    number: u64,
+    /// Wakes whoever listens.
     pub(crate) wake: OwnedFd,
+    pub(crate) lead: Lead,
     pub(crate) segments: SegmentPool,
     pub(crate) ended: Event,
     state: Mutex<State>,
@@ -179,9 +182,15 @@ impl Shared {
         }
     }
 
+    /// Whether it was made by a process that this one was forked from. Its manager does not exist here, and may hold its lock.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        fork::is_elsewhere(self.number)
+    }
+
     pub(crate) fn wake(&self) {
         // It can only fail when it has been written 2^64 - 2 times without being read.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.lead.wake_manager();
     }
 }
 
@@ -241,9 +250,12 @@ impl Engine {
         let process = |source| ExecError::Process { source };
         let thread = format!("{}-manager", config.name);
         let shared = Arc::new(Shared {
-            pid: std::process::id(),
+            number: fork::new_number(),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|error| process(error.into()))?,
+            lead: Lead::new(
+                epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| process(error.into()))?,
+            ),
             segments: SegmentPool::default(),
             ended: Event::new(),
             state: Mutex::new(State::new()),
@@ -293,7 +305,7 @@ impl Engine {
                 }
             }
         }
-        let rejected = (std::process::id() != self.shared.pid).then(|| self.rejected());
+        let rejected = self.shared.is_elsewhere().then_some(TaskError::Forked);
         if let Some(error) = rejected {
             // The lock may be held by a thread that this copy of the process does not have.
             Deferred {
@@ -334,6 +346,9 @@ impl Engine {
     ///
     /// It fails with [`TaskError::Cancelled`], and no other task is lost.
     pub fn kill(&self, task: u64) -> bool {
+        if self.shared.is_elsewhere() {
+            return false;
+        }
         let mut locked = self.shared.lock();
         let killed = locked.kill_task(task);
         locked.dispatch();
@@ -349,7 +364,7 @@ impl Engine {
     /// Workers that have nothing to do have [`exit_limit`](EngineConfig::exit_limit) to end. Called on the manager thread (by
     /// a job), it does not wait.
     pub fn shutdown(&self, how: Shutdown) {
-        if std::process::id() != self.shared.pid {
+        if self.shared.is_elsewhere() {
             return;
         }
         let mut locked = self.shared.lock();
@@ -366,7 +381,7 @@ impl Engine {
     /// [`TaskError::Cancelled`], and takes no more. With `force` they are killed; without, they are sent SIGTERM and
     /// killed after [`exit_limit`](EngineConfig::exit_limit).
     pub fn end_workers(&self, force: bool) {
-        if std::process::id() != self.shared.pid {
+        if self.shared.is_elsewhere() {
             return;
         }
         let mut locked = self.shared.lock();
@@ -404,8 +419,23 @@ impl Engine {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// For a thread that is about to wait for a task: it may do the manager's work meanwhile, which spares a change of threads.
+    ///
+    /// Returns when `is_done` says that there is nothing to wait for, at the deadline, or at once: whoever waits has to wait
+    /// himself afterwards. Jobs may be finished on this thread.
+    pub fn help(&self, is_done: &dyn Fn() -> bool, deadline: Option<Instant>) {
+        lead::help(&self.shared, is_done, deadline);
+    }
+
     /// What the pool is doing, and has done.
     pub fn stats(&self) -> ProcessPoolStats {
+        if self.shared.is_elsewhere() {
+            return ProcessPoolStats::default();
+        }
         let locked = self.shared.lock();
         let mut stats = locked.state.stats();
         (stats.segments_free, stats.segments_lent) = self.shared.segments.counts();
@@ -415,6 +445,9 @@ impl Engine {
 
     /// The process ids of the workers that are there.
     pub fn worker_pids(&self) -> Vec<u32> {
+        if self.shared.is_elsewhere() {
+            return Vec::new();
+        }
         let locked = self.shared.lock();
         let pids = locked.state.workers.values().map(|worker| worker.pid).filter(|pid| *pid != 0).collect();
         locked.unlock();
@@ -423,7 +456,7 @@ impl Engine {
 
     /// The process id of the template; `None` while it is being replaced.
     pub fn template_pid(&self) -> Option<u32> {
-        self.shared.lock().state.template_pid
+        if self.shared.is_elsewhere() { None } else { self.shared.lock().state.template_pid }
     }
 }
 

@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::Timespec;
 
@@ -23,11 +22,13 @@ use super::crash::{CrashCause, ProcessEnd, WorkerCrashed, oom_kills};
 use super::dispatch::{Cause, Phase, Stage, Worker};
 use super::engine::{Locked, OnCrash, Outcome, Shared, Task};
 use super::frame::{FromTemplate, FromWorker, kind};
+use super::lead;
 use super::output::{Pipe, Pumped, Stream};
 use super::parcel::Parcel;
 use super::segment::Segment;
 use super::socket::{self, Wait};
 use crate::error::{ExecError, TaskError};
+use crate::sys::child::NotForCopies;
 
 /// How long the template may take until it says hello.
 const TEMPLATE_LIMIT: Duration = Duration::from_secs(20);
@@ -40,7 +41,7 @@ const MAX_FAILED_STARTS: u32 = 10;
 
 /// What happened, as a number for epoll: a kind in the highest byte, and which worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
+pub(crate) enum Token {
     Wake,
     Template(u64),
     Socket(u64),
@@ -62,7 +63,7 @@ impl Token {
         EventData::new_u64(kind << Self::BITS | number)
     }
 
-    fn from(data: u64) -> Self {
+    pub(crate) fn from(data: u64) -> Self {
         let number = data & ((1 << Self::BITS) - 1);
         match data >> Self::BITS {
             0 => Self::Wake,
@@ -108,10 +109,9 @@ type Report = (i32, u64);
 
 pub(crate) struct Manager {
     shared: Arc<Shared>,
-    epoll: OwnedFd,
     template: Option<Template>,
     /// At its reading end the system kills the workers; this is the writing end, and there is no other one.
-    lifeline: (OwnedFd, OwnedFd),
+    lifeline: (OwnedFd, NotForCopies),
     next_worker: u64,
     next_template: u64,
     outputs: HashMap<u64, Outputs>,
@@ -128,13 +128,12 @@ impl Manager {
     /// Starts the template and waits until it is there.
     pub(crate) fn start(shared: Arc<Shared>) -> Result<Self, ExecError> {
         let process = |source: io::Error| ExecError::Process { source };
-        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| process(error.into()))?;
-        epoll::add(&epoll, &shared.wake, Token::Wake.data(), EventFlags::IN)
+        epoll::add(&shared.lead.epoll, &shared.wake, Token::Wake.data(), EventFlags::IN)
             .map_err(|error| process(error.into()))?;
-        let lifeline = pipe_with(PipeFlags::CLOEXEC).map_err(|error| process(error.into()))?;
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| process(error.into()))?;
+        let lifeline = (reader, NotForCopies::new(writer));
         let mut manager = Self {
             shared,
-            epoll,
             template: None,
             lifeline,
             next_worker: 1,
@@ -149,6 +148,7 @@ impl Manager {
         };
         manager.start_template().map_err(process)?;
         manager.await_template()?;
+        manager.shared.lead.i_am_the_manager();
         let mut locked = manager.shared.lock();
         locked.state.manager_thread = Some(thread::current().id());
         locked.unlock();
@@ -163,7 +163,7 @@ impl Manager {
         socket::send(&ours, &[kind::LIFELINE], &[self.lifeline.0.as_fd()], Wait::No)?;
         let number = self.next_template;
         self.next_template += 1;
-        epoll::add(&self.epoll, &ours, Token::Template(number).data(), EventFlags::IN)?;
+        epoll::add(&self.shared.lead.epoll, &ours, Token::Template(number).data(), EventFlags::IN)?;
         let mut locked = self.shared.lock();
         locked.state.counters.templates_started += 1;
         locked.state.template_pid = Some(process.id());
@@ -205,18 +205,9 @@ impl Manager {
         let mut events: Vec<Event> = Vec::with_capacity(64);
         let mut until = Some(Instant::now());
         loop {
-            let limit = until.map(|until| {
-                let left = until.saturating_duration_since(Instant::now());
-                Timespec {
-                    tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                    tv_nsec: i64::from(left.subsec_nanos()),
-                }
-            });
-            events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
+            if lead::wait(&self.shared.lead.epoll, &mut events, until).is_err() {
                 // It is our own descriptor: only memory can be short, and may come back.
-                Err(_) => thread::sleep(STALL_TICK),
+                thread::sleep(STALL_TICK);
             }
             let shared = Arc::clone(&self.shared);
             let mut locked = shared.lock();
@@ -269,7 +260,17 @@ impl Manager {
                 until = [until, Some(now + REPORT_LIMIT)].into_iter().flatten().min();
             }
             locked.state.planned = until;
+            let is_quiet = until.is_none() && locked.state.is_quiet();
             locked.unlock();
+            if is_quiet && shared.lead.is_help_wanted() {
+                shared.lead.nap(|| {
+                    let locked = shared.lock();
+                    let is_quiet = locked.state.is_quiet();
+                    locked.unlock();
+                    is_quiet
+                });
+                until = Some(Instant::now());
+            }
         }
     }
 
@@ -304,7 +305,7 @@ impl Manager {
         }
         // It is gone, or mad. Its workers go on; the next one makes those that are missing.
         if let Some(template) = self.template.take() {
-            let _ = epoll::delete(&self.epoll, &template.control);
+            let _ = epoll::delete(&self.shared.lead.epoll, &template.control);
         }
         locked.state.template_pid = None;
         self.failed_starts += 1;
@@ -337,7 +338,7 @@ impl Manager {
         match FromWorker::read(frame)? {
             FromWorker::Hello { pid } => {
                 let pidfd = files.pop().filter(|_| worker.pidfd.is_none()).ok_or_else(garbage)?;
-                epoll::add(&self.epoll, &pidfd, Token::Process(number).data(), EventFlags::IN)?;
+                epoll::add(&self.shared.lead.epoll, &pidfd, Token::Process(number).data(), EventFlags::IN)?;
                 worker.pid = pid;
                 worker.pidfd = Some(pidfd);
                 if worker.killed.is_some() {
@@ -364,12 +365,7 @@ impl Manager {
                 let message = format!("its initializer failed: {why}");
                 locked.break_pool(&TaskError::Broken { message });
             }
-            FromWorker::Files { slot, number: batch, item } => {
-                worker.files(slot, batch, item, files).map_err(|_| garbage())?;
-            }
-            FromWorker::Done { slot, number: batch, executed, nanos } => {
-                locked.done(number, slot, batch, executed, nanos)?;
-            }
+            frame => locked.at_work(number, &frame, files)?,
         }
         Ok(true)
     }
@@ -378,7 +374,7 @@ impl Manager {
     fn hang_up(&mut self, number: u64, locked: &mut Locked<'_>) {
         let Some(worker) = locked.state.workers.get_mut(&number) else { return };
         if worker.pidfd.is_some() {
-            let _ = epoll::delete(&self.epoll, &worker.socket);
+            let _ = epoll::delete(&self.shared.lead.epoll, &worker.socket);
             worker.hung_up.get_or_insert_with(Instant::now);
             return;
         }
@@ -401,9 +397,9 @@ impl Manager {
 
     /// A descriptor that another process has as well does not leave the set by being closed.
     fn release(&self, worker: &Worker) {
-        let _ = epoll::delete(&self.epoll, &worker.socket);
+        let _ = epoll::delete(&self.shared.lead.epoll, &worker.socket);
         if let Some(pidfd) = &worker.pidfd {
-            let _ = epoll::delete(&self.epoll, pidfd);
+            let _ = epoll::delete(&self.shared.lead.epoll, pidfd);
         }
     }
 
@@ -562,14 +558,14 @@ impl Manager {
         match pipe.pump(pid) {
             Pumped::Empty => {
                 // It is known to the set, unless it was stalled.
-                let _ = epoll::add(&self.epoll, &pipe.file, token.data(), EventFlags::IN);
+                let _ = epoll::add(&self.shared.lead.epoll, &pipe.file, token.data(), EventFlags::IN);
             }
             Pumped::Stalled => {
-                let _ = epoll::delete(&self.epoll, &pipe.file);
+                let _ = epoll::delete(&self.shared.lead.epoll, &pipe.file);
                 self.stalled.push((number, stream));
             }
             Pumped::Closed => {
-                let _ = epoll::delete(&self.epoll, &pipe.file);
+                let _ = epoll::delete(&self.shared.lead.epoll, &pipe.file);
                 // Its lines are kept until it is known whether they are needed.
                 pipe.is_closed = true;
             }
@@ -647,10 +643,15 @@ impl Manager {
             [pipe(stdout, Stream::Stdout, &config.stdout), pipe(stderr, Stream::Stderr, &config.stderr)];
         for (stream, pipe) in pipes.iter().enumerate() {
             if let Some(pipe) = pipe {
-                epoll::add(&self.epoll, &pipe.file, Token::Output(number, stream).data(), EventFlags::IN)?;
+                epoll::add(
+                    &self.shared.lead.epoll,
+                    &pipe.file,
+                    Token::Output(number, stream).data(),
+                    EventFlags::IN,
+                )?;
             }
         }
-        epoll::add(&self.epoll, &ours, Token::Socket(number).data(), EventFlags::IN)?;
+        epoll::add(&self.shared.lead.epoll, &ours, Token::Socket(number).data(), EventFlags::IN)?;
         self.outputs.insert(number, Outputs { pid: 0, pipes });
         let mut locked = self.shared.lock();
         locked.state.counters.workers_started += 1;

@@ -22,6 +22,7 @@ mod dispatch;
 mod engine;
 mod frame;
 mod function;
+mod lead;
 mod manager;
 mod map;
 mod message;

@@ -3,20 +3,21 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::{decode, encode};
-use super::engine::{Call, Engine, EngineConfig, Job, OnCrash, Outcome};
+use super::engine::{Call, Engine, EngineConfig, Job, OnCrash, Outcome, Shared};
 use super::function::{Function, TEMPLATE_ARGUMENT, failure, hook_was_missed};
+use super::lead;
 use super::map::Map;
 use super::output::Output;
 use super::stats::ProcessPoolStats;
 use crate::error::{ExecError, TaskError};
 use crate::executor::Shutdown;
-use crate::future::{Future, Promise, TaskResult, promise};
+use crate::future::{Future, Promise, Slot, TaskResult, Work, pair};
 
 /// Runs functions in worker processes: for code that may crash, leak, or hold a lock that others need.
 ///
@@ -35,7 +36,7 @@ use crate::future::{Future, Promise, TaskResult, promise};
 ///
 /// ```no_run
 /// use tricorne_exec::process::{Function, ProcessPoolExecutor};
-/// # use std::time::Duration;
+/// # use std::time::{Duration, Instant};
 ///
 /// static WORDS: Function<String, usize> = Function::new("words", |text| text.split_whitespace().count());
 ///
@@ -263,7 +264,7 @@ impl ProcessPoolExecutor {
         A: Serialize,
         R: DeserializeOwned + Send + 'static,
     {
-        let (promise, future) = promise();
+        let (promise, future) = pair(InWorker { pool: Arc::downgrade(self.engine.shared()) });
         let handle = |id| TaskHandle { id, engine: Arc::downgrade(&self.engine) };
         let encoded = encode(&argument);
         drop(argument);
@@ -348,6 +349,27 @@ pub(crate) fn read<R: DeserializeOwned>(outcome: Outcome) -> TaskResult<R> {
         Outcome::Done(message) => decode(message).map_err(|message| TaskError::Transport { message }),
         Outcome::Failed(message) => Err(failure(message)),
         Outcome::Lost(error) => Err(error),
+    }
+}
+
+/// Who waits for a task may listen to the workers meanwhile.
+struct InWorker {
+    pool: Weak<Shared>,
+}
+
+impl<T> Work<T> for InWorker {
+    fn help(&self, _: &Slot<T>) {}
+
+    fn attend(&self, slot: &Slot<T>, deadline: Option<Instant>) {
+        if let Some(pool) = self.pool.upgrade() {
+            lead::help(&pool, &|| slot.is_done(), deadline);
+        }
+    }
+
+    fn discard(&self) {}
+
+    fn lost(&self) -> Option<TaskError> {
+        self.pool.upgrade()?.is_elsewhere().then_some(TaskError::Forked)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Making processes, and having them end: what the template and the workers of a process pool need from the system.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, getpid};
@@ -97,5 +100,106 @@ pub(crate) fn die_with(lifeline: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// A descriptor that copies of this process do not keep: whoever forks without `exec` closes it in the child.
+///
+/// It is only held, never used. There is room for [`PLACES`] of them; what has no place is inherited as usual.
+pub(crate) struct NotForCopies {
+    file: ManuallyDrop<OwnedFd>,
+    place: Option<usize>,
+}
+
+const PLACES: usize = 256;
+const EMPTY: RawFd = -1;
+static NOT_FOR_COPIES: [AtomicI32; PLACES] = [const { AtomicI32::new(EMPTY) }; PLACES];
+
+impl NotForCopies {
+    pub(crate) fn new(file: OwnedFd) -> Self {
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| {
+            // SAFETY: the handler lives as long as the program, and does only what is allowed between `fork` and `exec` in a
+            // child of a program with threads: atomic accesses and `close`.
+            unsafe { libc::pthread_atfork(None, None, Some(close_in_child)) };
+        });
+        let number = file.as_raw_fd();
+        let free = |place: &&AtomicI32| {
+            place.compare_exchange(EMPTY, number, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let place = NOT_FOR_COPIES.iter().position(|place| free(&place));
+        Self { file: ManuallyDrop::new(file), place }
+    }
+}
+
+impl Drop for NotForCopies {
+    fn drop(&mut self) {
+        let is_ours = match self.place {
+            // First forgotten, then closed: a child made in between has it, and none closes a descriptor of somebody else.
+            Some(place) => NOT_FOR_COPIES[place]
+                .compare_exchange(self.file.as_raw_fd(), EMPTY, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok(),
+            None => true,
+        };
+        if is_ours {
+            // SAFETY: it is not used after this, being dropped itself. In a copy of the process, where the handler has closed
+            // it, its place was empty, and this is not reached.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
+    }
+}
+
+extern "C" fn close_in_child() {
+    for place in &NOT_FOR_COPIES {
+        let file = place.swap(EMPTY, Ordering::AcqRel);
+        if file != EMPTY {
+            // SAFETY: the number is that of an open file which this process, being a copy, owns as well; its owner finds its
+            // place empty and does not close it again.
+            unsafe { libc::close(file) };
+        }
+    }
+}
+
 /// "Which signal to send when the file becomes readable"; the `libc` crate does not have it for every C library.
 const F_SETSIG: libc::c_int = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `check` in a forked child, and says whether it was true there.
+    fn in_child(check: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child only makes system calls, and leaves by `_exit`.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0, "fork failed");
+        if child == 0 {
+            let code = i32::from(!check());
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = 0;
+        // SAFETY: `child` is ours and was not waited for; `status` is writable.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+    }
+
+    #[test]
+    fn a_copy_of_the_process_does_not_keep_it() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        let number = writer.as_raw_fd();
+        // SAFETY: takes numbers; an unknown one is an error.
+        let is_open = move |number| unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
+        let kept = NotForCopies::new(writer);
+        assert!(in_child(|| !is_open(number)), "closed in the child");
+        assert!(is_open(number), "and open here");
+        drop(kept);
+        let mut end = [0; 1];
+        assert_eq!(rustix::io::read(&reader, &mut end), Ok(0), "dropping it closes it");
+    }
+
+    #[test]
+    fn a_process_with_threads_does_not_fork() {
+        let (send, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv().is_err());
+        assert!(fork().is_err());
+        drop(send);
+        assert!(other.join().expect("it ends"));
+    }
+}

@@ -38,6 +38,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("max_tasks_per_worker", max_tasks_per_worker),
     ("output_is_captured", output_is_captured),
     ("futures_are_cancelled_and_awaited", futures_are_cancelled_and_awaited),
+    ("threads_that_wait_do_the_listening", threads_that_wait_do_the_listening),
     ("descriptors_and_memory_stay_flat", descriptors_and_memory_stay_flat),
 ];
 
@@ -352,6 +353,49 @@ fn futures_are_cancelled_and_awaited(_: &mut Facts) {
     pool.submit(&SQUARE, 5).on_done(move |result| sender.send(result).expect("the test waits"));
     assert_eq!(receiver.recv(), Ok(Ok(25)));
     assert_eq!(pool.stats().cancelled, 1);
+}
+
+/// Threads that wait listen to the workers in turn with the manager; nobody is forgotten when one of them goes.
+fn threads_that_wait_do_the_listening(_: &mut Facts) {
+    let pool = pool(2);
+    let trips = if deep() { 20_000 } else { 1_000_u64 };
+    for n in 0..trips {
+        assert_eq!(pool.submit(&SQUARE, n).result(), Ok(n * n));
+    }
+    // A callback right afterwards, for which nobody waits in that way.
+    let (sender, receiver) = mpsc::channel();
+    let begun = Instant::now();
+    pool.submit(&SQUARE, 7).on_done(move |result| sender.send(result).expect("the test waits"));
+    assert_eq!(receiver.recv(), Ok(Ok(49)));
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // A wait that is given up in time, though the task goes on.
+    for _ in 0..20 {
+        assert_eq!(pool.submit(&SQUARE, 2).result(), Ok(4));
+        let slow = pool.submit(&SLEEP, 100);
+        let slow = slow.result_timeout(Duration::from_millis(5)).expect_err("it takes longer");
+        assert_eq!(slow.result(), Ok(()));
+    }
+    // Several at once, with callbacks and deaths in between.
+    thread::scope(|scope| {
+        for thread in 0..3 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for n in 0..trips / 2 {
+                    assert_eq!(pool.submit(&SQUARE, n).result(), Ok(n * n));
+                    if n % 100 == thread {
+                        crash(pool.submit(&KILL, ()).result());
+                    }
+                }
+            });
+        }
+        let (sender, receiver) = mpsc::channel();
+        for n in 0..trips {
+            let sender = sender.clone();
+            pool.submit(&SQUARE, n).on_done(move |result| sender.send(result).expect("the test waits"));
+        }
+        assert!(receiver.iter().take(trips as usize).all(|result| result.is_ok()));
+    });
+    assert_eq!(pool.stats().in_flight, 0);
 }
 
 fn descriptors_and_memory_stay_flat(facts: &mut Facts) {
