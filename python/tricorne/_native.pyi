@@ -14,6 +14,7 @@ __all__ = [
     "LifoQueue",
     "Lock",
     "Pipeline",
+    "PriorityQueue",
     "Queue",
     "QueueStats",
     "RLock",
@@ -236,6 +237,7 @@ class Queue(Generic[_T]):
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
 
 class LifoQueue(Queue[_T]): ...
+class PriorityQueue(Queue[_T]): ...
 
 @disjoint_base
 class SimpleQueue(Generic[_T]):

@@ -13,15 +13,13 @@ Time limits are in seconds.
 
 Subclasses may override the hooks ``_init``, ``_put``, ``_get`` and ``_qsize``, and code may use the attributes ``queue``, ``mutex``, ``not_empty``,
 ``not_full`` and ``all_tasks_done``. A queue of which somebody asks for these keeps its items in a Python container from then on, and works as
-the standard library's does: still correct, but slower.
+the standard library's does, which is slower.
 """
 
 import sys
-from heapq import heappop, heappush
 from queue import Empty, Full
-from typing import TypeVar
 
-from tricorne._native import LifoQueue, Queue, QueueStats, SimpleQueue
+from tricorne._native import LifoQueue, PriorityQueue, Queue, QueueStats, SimpleQueue
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -32,23 +30,3 @@ else:
 
 
 __all__ = ["Empty", "Full", "LifoQueue", "PriorityQueue", "Queue", "QueueStats", "ShutDown", "SimpleQueue"]
-
-_T = TypeVar("_T")
-
-
-class PriorityQueue(Queue[_T]):
-    """A queue that hands out the smallest item first, by ``<``.
-
-    A drop-in for :class:`queue.PriorityQueue`. Items are typically tuples ``(priority, data)``. The comparisons run Python code, so it keeps its
-    items in a heap of Python's own from the start.
-    """
-
-    def _init(self, maxsize: int) -> None:
-        self.queue = []
-
-    def _put(self, item: _T) -> None:
-        heappush(self.queue, item)
-
-    def _get(self) -> _T:
-        item: _T = heappop(self.queue)
-        return item

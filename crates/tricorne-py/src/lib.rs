@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use super::pipeline::Pipeline;
     #[pymodule_export]
-    use super::queue::{LifoQueue, Queue, QueueStats, SimpleQueue};
+    use super::queue::{LifoQueue, PriorityQueue, Queue, QueueStats, SimpleQueue};
     #[pymodule_export]
     use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
 

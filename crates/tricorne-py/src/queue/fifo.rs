@@ -8,13 +8,14 @@ use pyo3::gc::PyVisit;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use tricorne::sync::{Closed, PutError, TryGetError};
 
 use super::items::Items;
+use super::open::{Hooks, State};
 use super::{Empty, Full, QueueStats, ShutDown, open};
 use crate::awaiting::{Awaiting, go_on_with};
-use crate::threading::no_copies;
+use crate::threading::{Condition, Lock, no_copies};
 use crate::timeout::{self, Truth};
 use crate::wait;
 
@@ -30,8 +31,9 @@ pub(crate) struct Queue {
 struct Inner {
     items: Items,
     maxsize: isize,
+    hooks: Hooks,
     /// The state of an open queue; from then on `items` is closed and empty.
-    open: OnceLock<Py<PyAny>>,
+    open: OnceLock<Py<State>>,
 }
 
 /// How an operation on native memory ended.
@@ -51,62 +53,46 @@ impl Queue {
     }
 
     /// The state of an open queue; nothing while the items are in native memory.
-    fn opened<'py>(&self, py: Python<'py>) -> PyResult<Option<&Bound<'py, PyAny>>> {
-        Ok(self.inner()?.open.get().map(|state| state.bind(py)))
+    fn opened(&self) -> PyResult<Option<&State>> {
+        Ok(self.inner()?.open.get().map(Py::get))
     }
 
-    /// `__init__` of this class and its subclasses.
-    pub(super) fn make(slf: &Bound<'_, Self>, maxsize: isize, lifo: bool) -> PyResult<()> {
+    /// `__init__` of this class and its subclasses; `own` is how the class keeps its items if no subclass overrides that.
+    pub(super) fn make(slf: &Bound<'_, Self>, maxsize: isize, own: Hooks) -> PyResult<()> {
         let capacity = usize::try_from(maxsize).ok().filter(|capacity| *capacity > 0);
-        let items = if lifo { Items::lifo(capacity) } else { Items::fifo(capacity) };
-        let inner = Inner { items, maxsize, open: OnceLock::new() };
+        let items = if own == Hooks::Newest { Items::lifo(capacity) } else { Items::fifo(capacity) };
+        let hooks = hooks(slf, own)?;
+        let inner = Inner { items, maxsize, hooks, open: OnceLock::new() };
         slf.get().inner.set(inner).map_err(|_| PyRuntimeError::new_err("a queue is made only once"))?;
-        if overrides_hooks(slf)? {
+        if matches!(hooks, Hooks::Overridden | Hooks::Smallest) {
             Self::open(slf)?;
         }
         Ok(())
     }
 
     /// Opens the queue, if that has not been done, and gives its state.
-    fn open<'a, 'py>(slf: &'a Bound<'py, Self>) -> PyResult<&'a Bound<'py, PyAny>> {
+    fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a State> {
         let py = slf.py();
         let inner = slf.get().inner()?;
-        if let Some(state) = inner.open.get() {
-            return Ok(state.bind(py));
+        if inner.open.get().is_none() {
+            let state = State::new(py, inner.hooks, inner.maxsize)?;
+            // Whoever finds the queue open before its items have moved waits for this mutex.
+            state.get().locked(py, || {
+                if inner.open.set(state.clone().unbind()).is_err() {
+                    return Ok(());
+                }
+                let (unfinished, closed) = (inner.items.unfinished(), inner.items.is_closed());
+                // Closing wakes all who wait; they find the queue open and go on there.
+                state.get().take_over(slf, inner.items.close_now(), unfinished, closed)
+            })?;
         }
-        let state = open::state(py, inner.maxsize)?;
-        let mutex = state.getattr(intern!(py, "mutex"))?;
-        // Whoever finds the queue open before its items have moved waits for this mutex.
-        mutex.call_method0(intern!(py, "acquire"))?;
-        let moved = if inner.open.set(state.clone().unbind()).is_ok() {
-            let (unfinished, closed) = (inner.items.unfinished(), inner.items.is_closed());
-            // Closing wakes all who wait; they find the queue open and go on there.
-            let items = PyList::new(py, inner.items.close_now())?;
-            open::call(py, intern!(py, "move"), (slf, &state, items, unfinished, closed)).map(drop)
-        } else {
-            Ok(())
-        };
-        mutex.call_method0(intern!(py, "release"))?;
-        moved?;
-        inner
-            .open
-            .get()
-            .map(|state| state.bind(py))
-            .ok_or_else(|| PyRuntimeError::new_err("the queue is not open"))
-    }
-
-    /// An attribute of the state of an open queue. Asking for it opens the queue.
-    fn open_attribute<'py>(
-        slf: &Bound<'py, Self>,
-        name: &Bound<'py, PyString>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        Self::open(slf)?.getattr(name)
+        inner.open.get().map(Py::get).ok_or_else(|| PyRuntimeError::new_err("the queue is not open"))
     }
 
     fn put_native(
         slf: &Bound<'_, Self>,
         item: &Bound<'_, PyAny>,
-        patience: &Patience,
+        patience: Patience,
     ) -> PyResult<Native<()>> {
         let inner = slf.get().inner()?;
         match inner.items.try_put(item.clone().unbind()) {
@@ -124,7 +110,16 @@ impl Queue {
         }
     }
 
-    fn get_native(slf: &Bound<'_, Self>, patience: &Patience) -> PyResult<Native<Py<PyAny>>> {
+    fn put_within(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>, patience: Patience) -> PyResult<()> {
+        if slf.get().inner()?.open.get().is_none()
+            && let Native::Done(()) = Self::put_native(slf, item, patience)?
+        {
+            return Ok(());
+        }
+        Self::open(slf)?.put(slf, item, patience)
+    }
+
+    fn get_native(slf: &Bound<'_, Self>, patience: Patience) -> PyResult<Native<Py<PyAny>>> {
         let inner = slf.get().inner()?;
         match inner.items.try_get() {
             Ok(item) => return Ok(Native::Done(item)),
@@ -152,6 +147,7 @@ impl Inner {
 }
 
 /// How long an operation may wait.
+#[derive(Clone, Copy)]
 pub(super) enum Patience {
     None,
     For(Option<Instant>),
@@ -172,18 +168,10 @@ impl Patience {
     }
 
     /// Until when to wait, if at all.
-    pub(super) fn deadline(&self) -> Option<Option<Instant>> {
+    pub(super) fn deadline(self) -> Option<Option<Instant>> {
         match self {
             Self::None => None,
-            Self::For(deadline) => Some(*deadline),
-        }
-    }
-
-    /// The two arguments for what is left of it.
-    fn arguments(&self) -> (bool, Option<f64>) {
-        match self {
-            Self::None => (false, None),
-            Self::For(deadline) => (true, deadline.map(left)),
+            Self::For(deadline) => Some(deadline),
         }
     }
 }
@@ -215,22 +203,24 @@ async fn joined(queue: Py<Queue>) {
     }
 }
 
-/// Whether a subclass has hooks of its own.
-fn overrides_hooks(queue: &Bound<'_, Queue>) -> PyResult<bool> {
+/// How the container of this queue is worked on: `own`, unless a subclass has hooks of its own.
+fn hooks(queue: &Bound<'_, Queue>, own: Hooks) -> PyResult<Hooks> {
     let py = queue.py();
     let class = queue.get_type();
-    let base = py.get_type::<Queue>();
-    let lifo = py.get_type::<super::LifoQueue>();
-    if class.is(&base) || class.is(&lifo) {
-        return Ok(false);
+    let base = match own {
+        Hooks::Newest => py.get_type::<super::LifoQueue>(),
+        Hooks::Smallest => py.get_type::<super::PriorityQueue>(),
+        Hooks::Oldest | Hooks::Overridden => py.get_type::<Queue>(),
+    };
+    if class.is(&base) {
+        return Ok(own);
     }
-    let base = if class.is_subclass(&lifo)? { lifo } else { base };
     for hook in [intern!(py, "_init"), intern!(py, "_put"), intern!(py, "_get"), intern!(py, "_qsize")] {
         if !class.getattr(hook)?.is(base.getattr(hook)?) {
-            return Ok(true);
+            return Ok(Hooks::Overridden);
         }
     }
-    Ok(false)
+    Ok(own)
 }
 
 #[pymethods]
@@ -244,7 +234,7 @@ impl Queue {
 
     #[pyo3(signature = (maxsize = 0))]
     fn __init__(slf: &Bound<'_, Self>, maxsize: isize) -> PyResult<()> {
-        Self::make(slf, maxsize, false)
+        Self::make(slf, maxsize, Hooks::Oldest)
     }
 
     /// Put an item in, waiting for room.
@@ -258,7 +248,6 @@ impl Queue {
         block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let py = slf.py();
         let inner = slf.get().inner()?;
         // Without a bound there is never a wait, and the standard library does not look at the timeout.
         let patience = if inner.maxsize > 0 || inner.open.get().is_some() {
@@ -266,13 +255,7 @@ impl Queue {
         } else {
             Patience::None
         };
-        if inner.open.get().is_none()
-            && let Native::Done(()) = Self::put_native(slf, item, &patience)?
-        {
-            return Ok(());
-        }
-        let (block, timeout) = patience.arguments();
-        open::call(py, intern!(py, "put"), (slf, slf.get().opened(py)?, item, block, timeout)).map(drop)
+        Self::put_within(slf, item, patience)
     }
 
     /// Take an item out, waiting for one.
@@ -285,15 +268,13 @@ impl Queue {
         block: Truth,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
         let patience = Patience::new(block, timeout)?;
         if slf.get().inner()?.open.get().is_none()
-            && let Native::Done(item) = Self::get_native(slf, &patience)?
+            && let Native::Done(item) = Self::get_native(slf, patience)?
         {
-            return Ok(item.into_bound(py));
+            return Ok(item.into_bound(slf.py()));
         }
-        let (block, timeout) = patience.arguments();
-        open::call(py, intern!(py, "get"), (slf, slf.get().opened(py)?, block, timeout))
+        Self::open(slf)?.get(slf, patience)
     }
 
     /// Put an item in if there is room now; otherwise raise ``Full``.
@@ -321,20 +302,7 @@ impl Queue {
         let mut count = 0;
         for item in items.try_iter()? {
             let item = item?;
-            let put = if slf.get().opened(py)?.is_none() {
-                Self::put_native(slf, &item, &patience)
-            } else {
-                Ok(Native::Opened)
-            };
-            let put = put.and_then(|put| match put {
-                Native::Done(()) => Ok(()),
-                Native::Opened => {
-                    let (block, timeout) = patience.arguments();
-                    let arguments = (slf, slf.get().opened(py)?, item, block, timeout);
-                    open::call(py, intern!(py, "put"), arguments).map(drop)
-                }
-            });
-            match put {
+            match Self::put_within(slf, &item, patience) {
                 Ok(()) => count += 1,
                 Err(error) if error.is_instance_of::<Full>(py) => break,
                 Err(error) => return Err(error),
@@ -371,12 +339,11 @@ impl Queue {
     }
 
     /// Say that an item taken out is dealt with, so that `join` may end. Raises ``ValueError`` if there are more of these than items.
-    fn task_done(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        if let Some(state) = slf.get().opened(py)? {
-            return open::call(py, intern!(py, "task_done"), (slf, state)).map(drop);
+    fn task_done(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(state) = self.opened()? {
+            return state.task_done(py);
         }
-        if slf.get().inner()?.items.task_done() {
+        if self.inner()?.items.task_done() {
             return Ok(());
         }
         Err(PyValueError::new_err("task_done() called too many times"))
@@ -385,22 +352,18 @@ impl Queue {
     /// Wait until every item that was put in has been dealt with.
     fn join(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        if slf.get().opened(py)?.is_none() {
-            if slf.get().inner()?.items.unfinished() > 0 {
-                wait::wait(py, joined(slf.clone().unbind()), None)?;
-            }
-            if slf.get().opened(py)?.is_none() {
-                return Ok(());
-            }
+        let inner = slf.get().inner()?;
+        if inner.open.get().is_none() && inner.items.unfinished() > 0 {
+            wait::wait(py, joined(slf.clone().unbind()), None)?;
         }
-        open::call(py, intern!(py, "join"), (slf, slf.get().opened(py)?)).map(drop)
+        // Those who joined natively are let go when the queue is opened.
+        slf.get().opened()?.map_or(Ok(()), |state| state.join(py))
     }
 
     /// How many items are in the queue. Other threads may change that at once.
     fn qsize(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        let py = slf.py();
-        match slf.get().opened(py)? {
-            Some(state) => open::call(py, intern!(py, "qsize"), (slf, state))?.extract(),
+        match slf.get().opened()? {
+            Some(state) => state.qsize(slf),
             None => Ok(slf.get().inner()?.items.len()),
         }
     }
@@ -412,9 +375,8 @@ impl Queue {
 
     /// Whether there is no room. Other threads may change that at once.
     fn full(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let maxsize = Self::maxsize(slf)?;
-        Ok(usize::try_from(maxsize)
-            .is_ok_and(|maxsize| maxsize > 0 && maxsize <= Self::qsize(slf).unwrap_or(0)))
+        let maxsize = slf.get().maxsize()?;
+        Ok(maxsize > 0 && Self::qsize(slf)? >= maxsize.unsigned_abs())
     }
 
     /// Shut the queue down: ``put`` raises ``ShutDown`` from now on, ``get`` does so once the queue is empty.
@@ -422,9 +384,8 @@ impl Queue {
     /// With ``immediate=True`` what is in the queue is dropped, and counts as dealt with. All who wait are woken.
     #[pyo3(signature = (immediate = Truth(false)), text_signature = "($self, immediate=False)")]
     fn shutdown(slf: &Bound<'_, Self>, immediate: Truth) -> PyResult<()> {
-        let py = slf.py();
-        if let Some(state) = slf.get().opened(py)? {
-            return open::call(py, intern!(py, "shutdown"), (slf, state, immediate.0)).map(drop);
+        if let Some(state) = slf.get().opened()? {
+            return state.shutdown(slf, immediate.0);
         }
         let items = &slf.get().inner()?.items;
         if immediate.0 {
@@ -456,8 +417,8 @@ impl Queue {
             Python::attach(|py| match queue.get().inner()?.put_refused::<()>()? {
                 Native::Done(()) => Ok(py.None()),
                 Native::Opened => {
-                    let arguments = (&queue, queue.get().opened(py)?, kept, deadline.map(left));
-                    go_on_with(open::call(py, intern!(py, "put_async"), arguments)?)
+                    let arguments = (&queue, queue.get().inner()?.open.get(), kept, deadline.map(left));
+                    go_on_with(open::coroutine(py, intern!(py, "put_async"), arguments)?)
                 }
             })
         };
@@ -481,8 +442,8 @@ impl Queue {
             Python::attach(|py| match queue.get().inner()?.get_refused()? {
                 Native::Done(item) => Ok(item),
                 Native::Opened => {
-                    let arguments = (&queue, queue.get().opened(py)?, deadline.map(left));
-                    go_on_with(open::call(py, intern!(py, "get_async"), arguments)?)
+                    let arguments = (&queue, queue.get().inner()?.open.get(), deadline.map(left));
+                    go_on_with(open::coroutine(py, intern!(py, "get_async"), arguments)?)
                 }
             })
         };
@@ -499,8 +460,8 @@ impl Queue {
             if queue.get().inner()?.open.get().is_none() {
                 joining.await;
             }
-            Python::attach(|py| match queue.get().opened(py)? {
-                Some(state) => go_on_with(open::call(py, intern!(py, "join_async"), (&queue, state))?),
+            Python::attach(|py| match queue.get().inner()?.open.get() {
+                Some(state) => go_on_with(open::coroutine(py, intern!(py, "join_async"), (state,))?),
                 None => Ok(py.None()),
             })
         }))
@@ -517,101 +478,95 @@ impl Queue {
 
     /// How many items the queue holds at most; 0 or less means without limit.
     #[getter]
-    fn maxsize(slf: &Bound<'_, Self>) -> PyResult<isize> {
-        let py = slf.py();
-        match slf.get().opened(py)? {
-            Some(state) => state.getattr(intern!(py, "maxsize"))?.extract(),
-            None => Ok(slf.get().inner()?.maxsize),
-        }
+    fn maxsize(&self) -> PyResult<isize> {
+        Ok(self.opened()?.map_or(self.inner()?.maxsize, State::maxsize))
     }
 
     #[setter]
     fn set_maxsize(slf: &Bound<'_, Self>, maxsize: isize) -> PyResult<()> {
-        Self::open(slf)?.setattr(intern!(slf.py(), "maxsize"), maxsize)
+        Self::open(slf)?.set_maxsize(maxsize);
+        Ok(())
     }
 
     /// How many items were put in and are not dealt with yet.
     #[getter]
-    fn unfinished_tasks(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        let py = slf.py();
-        match slf.get().opened(py)? {
-            Some(state) => state.getattr(intern!(py, "unfinished_tasks"))?.extract(),
-            None => Ok(slf.get().inner()?.items.unfinished()),
-        }
+    fn unfinished_tasks(&self) -> PyResult<i64> {
+        let native = || i64::try_from(self.inner()?.items.unfinished()).map_err(PyErr::from);
+        self.opened()?.map_or_else(native, |state| Ok(state.unfinished_tasks()))
     }
 
     #[setter]
-    fn set_unfinished_tasks(slf: &Bound<'_, Self>, count: u64) -> PyResult<()> {
-        Self::open(slf)?.setattr(intern!(slf.py(), "unfinished_tasks"), count)
+    fn set_unfinished_tasks(slf: &Bound<'_, Self>, count: i64) -> PyResult<()> {
+        Self::open(slf)?.set_unfinished_tasks(count);
+        Ok(())
     }
 
     /// Whether the queue was shut down.
     #[getter]
-    fn is_shutdown(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let py = slf.py();
-        match slf.get().opened(py)? {
-            Some(state) => state.getattr(intern!(py, "is_shutdown"))?.extract(),
-            None => Ok(slf.get().inner()?.items.is_closed()),
-        }
+    fn is_shutdown(&self) -> PyResult<bool> {
+        let native = || Ok(self.inner()?.items.is_closed());
+        self.opened()?.map_or_else(native, |state| Ok(state.is_shutdown()))
     }
 
     #[setter]
     fn set_is_shutdown(slf: &Bound<'_, Self>, is_shutdown: bool) -> PyResult<()> {
-        Self::open(slf)?.setattr(intern!(slf.py(), "is_shutdown"), is_shutdown)
+        Self::open(slf)?.set_is_shutdown(is_shutdown);
+        Ok(())
     }
 
     /// The container of an open queue.
     #[getter]
     pub(super) fn queue<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::open_attribute(slf, intern!(slf.py(), "queue"))
+        Ok(Self::open(slf)?.queue(slf.py()))
     }
 
     #[setter]
-    pub(super) fn set_queue(slf: &Bound<'_, Self>, container: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::open(slf)?.setattr(intern!(slf.py(), "queue"), container)
+    pub(super) fn set_queue(slf: &Bound<'_, Self>, container: Py<PyAny>) -> PyResult<()> {
+        Self::open(slf)?.set_queue(container);
+        Ok(())
     }
 
     /// The lock of an open queue.
     #[getter]
-    fn mutex<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::open_attribute(slf, intern!(slf.py(), "mutex"))
+    fn mutex(slf: &Bound<'_, Self>) -> PyResult<Py<Lock>> {
+        Ok(Self::open(slf)?.mutex.clone_ref(slf.py()))
     }
 
     /// Notified when something was put into an open queue.
     #[getter]
-    fn not_empty<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::open_attribute(slf, intern!(slf.py(), "not_empty"))
+    fn not_empty(slf: &Bound<'_, Self>) -> PyResult<Py<Condition>> {
+        Ok(Self::open(slf)?.not_empty.clone_ref(slf.py()))
     }
 
     /// Notified when something was taken out of an open queue.
     #[getter]
-    fn not_full<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::open_attribute(slf, intern!(slf.py(), "not_full"))
+    fn not_full(slf: &Bound<'_, Self>) -> PyResult<Py<Condition>> {
+        Ok(Self::open(slf)?.not_full.clone_ref(slf.py()))
     }
 
     /// Notified when everything in an open queue was dealt with.
     #[getter]
-    fn all_tasks_done<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::open_attribute(slf, intern!(slf.py(), "all_tasks_done"))
+    fn all_tasks_done(slf: &Bound<'_, Self>) -> PyResult<Py<Condition>> {
+        Ok(Self::open(slf)?.all_tasks_done.clone_ref(slf.py()))
     }
 
     /// Hook: make the container. Called with the mutex held, as the other hooks.
     fn _init(slf: &Bound<'_, Self>, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
         let _ = maxsize;
-        Self::set_queue(slf, &open::deque(slf.py())?)
+        Self::set_queue(slf, open::deque(slf.py())?.unbind())
     }
 
     /// Hook: how many items the container holds.
-    fn _qsize(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        match slf.get().opened(slf.py())? {
-            Some(state) => state.getattr(intern!(slf.py(), "queue"))?.len(),
-            None => Ok(slf.get().inner()?.items.len()),
+    fn _qsize(&self, py: Python<'_>) -> PyResult<usize> {
+        match self.opened()? {
+            Some(state) => state.queue(py).len(),
+            None => Ok(self.inner()?.items.len()),
         }
     }
 
     /// Hook: put an item into the container.
     fn _put(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::queue(slf)?.call_method1(intern!(slf.py(), "append"), (item,)).map(drop)
+        open::append(&Self::queue(slf)?, item)
     }
 
     /// Hook: take an item out of the container.

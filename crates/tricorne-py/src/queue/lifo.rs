@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::Queue;
+use super::open::Hooks;
 
 /// A queue that hands out the newest item first.
 ///
@@ -23,13 +24,13 @@ impl LifoQueue {
 
     #[pyo3(signature = (maxsize = 0))]
     fn __init__(slf: &Bound<'_, Self>, maxsize: isize) -> PyResult<()> {
-        Queue::make(slf.as_super(), maxsize, true)
+        Queue::make(slf.as_super(), maxsize, Hooks::Newest)
     }
 
     /// Hook: make the container. Called with the mutex held, as the other hooks.
     fn _init(slf: &Bound<'_, Self>, maxsize: &Bound<'_, PyAny>) -> PyResult<()> {
         let _ = maxsize;
-        Queue::set_queue(slf.as_super(), &PyList::empty(slf.py()))
+        Queue::set_queue(slf.as_super(), PyList::empty(slf.py()).into_any().unbind())
     }
 
     /// Hook: take an item out of the container.

@@ -4,11 +4,13 @@ mod fifo;
 mod items;
 mod lifo;
 mod open;
+mod priority;
 mod simple;
 mod stats;
 
 pub(crate) use fifo::Queue;
 pub(crate) use lifo::LifoQueue;
+pub(crate) use priority::PriorityQueue;
 pub(crate) use simple::SimpleQueue;
 pub(crate) use stats::QueueStats;
 

@@ -172,7 +172,11 @@ impl Condition {
         self.lock.get().ok_or_else(|| PyRuntimeError::new_err("Condition.__init__() not called"))
     }
 
-    fn wait_until(slf: &Bound<'_, Self>, deadline: Option<Instant>, may_wait: bool) -> PyResult<bool> {
+    pub(crate) fn wait_until(
+        slf: &Bound<'_, Self>,
+        deadline: Option<Instant>,
+        may_wait: bool,
+    ) -> PyResult<bool> {
         let py = slf.py();
         let condition = slf.get();
         let guard = condition.guard()?;
@@ -338,12 +342,12 @@ impl Condition {
 
     /// Notify the ``n`` that have waited longest, or as many as wait. Raises ``RuntimeError`` if the caller does not hold the lock.
     #[pyo3(signature = (n = 1))]
-    fn notify(&self, py: Python<'_>, n: isize) -> PyResult<()> {
+    pub(crate) fn notify(&self, py: Python<'_>, n: isize) -> PyResult<()> {
         self.tell(py, usize::try_from(n).unwrap_or(0))
     }
 
     /// Notify all who wait. Raises ``RuntimeError`` if the caller does not hold the lock.
-    fn notify_all(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn notify_all(&self, py: Python<'_>) -> PyResult<()> {
         self.tell(py, usize::MAX)
     }
 

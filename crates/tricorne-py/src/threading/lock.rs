@@ -27,7 +27,7 @@ impl Lock {
     }
 
     /// Takes it, waiting without limit.
-    pub(super) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn enter(slf: &Bound<'_, Self>) -> PyResult<()> {
         if slf.get().raw.try_lock() {
             return Ok(());
         }
@@ -42,7 +42,7 @@ impl Lock {
         wait::Wait::new(taken(slf.clone().unbind())).regardless(slf.py()).1
     }
 
-    pub(super) fn leave(&self) -> PyResult<()> {
+    pub(crate) fn leave(&self) -> PyResult<()> {
         self.raw.unlock().map_err(|_| PyRuntimeError::new_err("release unlocked lock"))
     }
 }
