@@ -4,19 +4,20 @@
 //! time, contenders in turns.
 
 use crate::instructions::Subject;
-use crate::{Options, core_locks, core_queues, instructions};
+use crate::{Options, core_executors, core_locks, core_queues, instructions};
 
 /// All that can be counted.
-const SUBJECTS: &[&[Subject]] = &[core_locks::SUBJECTS, core_queues::SUBJECTS];
+const SUBJECTS: &[&[Subject]] = &[core_executors::SUBJECTS, core_locks::SUBJECTS, core_queues::SUBJECTS];
 
 pub(crate) fn run(_: &Options) -> Result<(), String> {
     if instructions::can_count() {
         core_locks::count()?;
         core_queues::count()?;
+        core_executors::count()?;
     }
     core_locks::time();
     core_queues::time();
-    Ok(())
+    core_executors::time()
 }
 
 /// Runs one subject, for callgrind to count.

@@ -10,6 +10,7 @@ use tricorne_exec::sys::current_rss_bytes;
 use tricorne_exec::{AsyncExecutor, ThreadPoolExecutor};
 
 use crate::figure::{self, Rounds};
+use crate::instructions::{self, Subject};
 
 const ROUNDS: usize = 9;
 const WORKERS: usize = 2;
@@ -24,6 +25,37 @@ const ITEMS: u64 = 1_000_000;
 const MAP_KIB: f64 = 1024.0;
 const SCOPES: usize = 300;
 const STEPS: usize = 100_000;
+
+/// A task given away and its result taken back, one after the other, in instructions of both threads together.
+pub(crate) const SUBJECTS: &[Subject] = &[
+    ("executor_task tricorne", |turns| {
+        let pool = ThreadPoolExecutor::builder().workers(1).build().expect("nothing is started yet");
+        for _ in 0..turns {
+            assert_eq!(pool.submit(|| black_box(1)).result(), Ok(1));
+        }
+    }),
+    ("executor_task threadpool", |turns| {
+        let pool = threadpool::ThreadPool::new(1);
+        for _ in 0..turns {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            pool.execute(move || {
+                let _ = sender.send(black_box(1));
+            });
+            assert_eq!(receiver.recv(), Ok(1));
+        }
+    }),
+];
+
+/// Counts the instructions.
+pub(crate) fn count() -> Result<(), String> {
+    let mut counts = Vec::new();
+    for subject in SUBJECTS {
+        counts.push(instructions::count(subject)?);
+    }
+    figure::print_once("executor_task", "tricorne", counts[0], "instructions", Some(counts[1]));
+    figure::print_once("executor_task", "threadpool", counts[1], "instructions", None);
+    Ok(())
+}
 
 pub(crate) fn time() -> Result<(), String> {
     submit()?;
@@ -53,7 +85,8 @@ fn add(rounds: &mut Rounds, (nanos, sum): (f64, u64)) {
 fn submit() -> Result<(), String> {
     let own = pool()?;
     let peer = threadpool::ThreadPool::new(WORKERS);
-    let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().map_err(|error| error.to_string())?;
+    let rayon =
+        rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().map_err(|error| error.to_string())?;
     let tokio = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(WORKERS)
         .build()
@@ -61,56 +94,71 @@ fn submit() -> Result<(), String> {
     let mut rounds: [Rounds; 5] = std::array::from_fn(|_| Rounds::new());
     for _ in 0..ROUNDS {
         let [tricorne, handles, channel, spawned, blocking] = &mut rounds;
-        add(tricorne, each(TASKS, || {
-            let futures: Vec<_> = (0..TASKS).map(|n| own.submit(move || n)).collect();
-            futures.into_iter().map(|future| future.result().unwrap_or(0)).sum()
-        }));
+        add(
+            tricorne,
+            each(TASKS, || {
+                let futures: Vec<_> = (0..TASKS).map(|n| own.submit(move || n)).collect();
+                futures.into_iter().map(|future| future.result().unwrap_or(0)).sum()
+            }),
+        );
         // Its tasks have no result. One channel for each gives what a future gives: this task's result, or that it failed.
-        add(handles, each(TASKS, || {
-            let results: Vec<_> = (0..TASKS)
-                .map(|n| {
-                    let (sender, receiver) = mpsc::sync_channel(1);
+        add(
+            handles,
+            each(TASKS, || {
+                let results: Vec<_> = (0..TASKS)
+                    .map(|n| {
+                        let (sender, receiver) = mpsc::sync_channel(1);
+                        peer.execute(move || {
+                            let _ = sender.send(n);
+                        });
+                        receiver
+                    })
+                    .collect();
+                results.into_iter().map(|result| result.recv().unwrap_or(0)).sum()
+            }),
+        );
+        // One channel for all is the cheapest that it can do, and tells nothing of which task it was.
+        add(
+            channel,
+            each(TASKS, || {
+                let (sender, receiver) = mpsc::channel();
+                for n in 0..TASKS {
+                    let sender = sender.clone();
                     peer.execute(move || {
                         let _ = sender.send(n);
                     });
-                    receiver
-                })
-                .collect();
-            results.into_iter().map(|result| result.recv().unwrap_or(0)).sum()
-        }));
-        // One channel for all is the cheapest that it can do, and tells nothing of which task it was.
-        add(channel, each(TASKS, || {
-            let (sender, receiver) = mpsc::channel();
-            for n in 0..TASKS {
-                let sender = sender.clone();
-                peer.execute(move || {
-                    let _ = sender.send(n);
-                });
-            }
-            drop(sender);
-            receiver.iter().sum()
-        }));
-        add(spawned, each(TASKS, || {
-            let (sender, receiver) = mpsc::channel();
-            for n in 0..TASKS {
-                let sender = sender.clone();
-                rayon.spawn(move || {
-                    let _ = sender.send(n);
-                });
-            }
-            drop(sender);
-            receiver.iter().sum()
-        }));
-        add(blocking, each(TASKS, || {
-            tokio.block_on(async {
-                let tasks: Vec<_> = (0..TASKS).map(|n| tokio::task::spawn_blocking(move || n)).collect();
-                let mut sum = 0;
-                for task in tasks {
-                    sum += task.await.unwrap_or(0);
                 }
-                sum
-            })
-        }));
+                drop(sender);
+                receiver.iter().sum()
+            }),
+        );
+        add(
+            spawned,
+            each(TASKS, || {
+                let (sender, receiver) = mpsc::channel();
+                for n in 0..TASKS {
+                    let sender = sender.clone();
+                    rayon.spawn(move || {
+                        let _ = sender.send(n);
+                    });
+                }
+                drop(sender);
+                receiver.iter().sum()
+            }),
+        );
+        add(
+            blocking,
+            each(TASKS, || {
+                tokio.block_on(async {
+                    let tasks: Vec<_> = (0..TASKS).map(|n| tokio::task::spawn_blocking(move || n)).collect();
+                    let mut sum = 0;
+                    for task in tasks {
+                        sum += task.await.unwrap_or(0);
+                    }
+                    sum
+                })
+            }),
+        );
     }
     let [tricorne, handles, channel, spawned, blocking] = &rounds;
     figure::print("executor_submit", "tricorne", tricorne, "ns/task", channel.median());
@@ -137,7 +185,8 @@ fn trips(mut trip: impl FnMut()) -> f64 {
 fn round_trip() -> Result<(), String> {
     let own = pool()?;
     let peer = threadpool::ThreadPool::new(WORKERS);
-    let rayon = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().map_err(|error| error.to_string())?;
+    let rayon =
+        rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().map_err(|error| error.to_string())?;
     let echo = Echo::start();
     let mut rounds: [Rounds; 4] = std::array::from_fn(|_| Rounds::new());
     for _ in 0..ROUNDS {

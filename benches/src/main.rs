@@ -12,6 +12,7 @@
 mod allocator;
 mod child;
 mod core_all;
+mod core_executors;
 mod core_locks;
 mod core_queues;
 mod corpus;

@@ -3,7 +3,7 @@
 //! Nothing is built twice. Every step that compiles uses the same target folder, the dev profile and the default features:
 //! clippy only makes metadata, `tests`, `doctests` and `wheel` share the libraries. PyO3's build script would run again for each change of
 //! the interpreter, of PATH or of what maturin puts into the environment; [`Workspace::fix_pyo3`] makes it look at one file only. (The loom models are the exception: their `--cfg`
-//! changes the code, so they have a folder of their own, where only `tricorne-sync` and loom are built.)
+//! changes the code, so they have a folder of their own, where only `tricorne-sync`, `tricorne-exec` and what they need are built.)
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
     Step { name: "doctests", run: doctests },
+    Step { name: "examples", run: examples },
     Step { name: "loom", run: loom },
     Step { name: "layers", run: layer_rules },
     Step { name: "text", run: text_rules },
@@ -131,8 +132,27 @@ fn doctests(context: &Context<'_>) -> Result<(), String> {
     run_cargo(context, &["test", "--doc", "--workspace"])
 }
 
-/// The models of the primitives. Three preemptions show nearly every known kind of race and take seconds; all interleavings take
-/// minutes, and are for `--deep`.
+/// The tutorial's programs and others, each of which ends with an error if what it shows does not hold. `tests` has built them; they
+/// are run as programs, because `cargo run` for one package would choose other features and build again.
+fn examples(context: &Context<'_>) -> Result<(), String> {
+    run_cargo(context, &["build", "--workspace", "--examples"])?;
+    let packages = context.workspace.metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
+    let targets = packages.iter().flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let names = targets
+        .filter(|target| target["kind"] == serde_json::json!(["example"]))
+        .filter_map(|target| target["name"].as_str());
+    let mut ran = 0;
+    for name in names {
+        let mut program = command::program(context.workspace.target.join("debug/examples").join(name));
+        program.current_dir(&context.workspace.root);
+        run_logged(&mut program, &context.log)?;
+        ran += 1;
+    }
+    if ran == 0 { Err("the workspace has no examples".to_owned()) } else { Ok(()) }
+}
+
+/// The models of the primitives and of the future. Three preemptions show nearly every known kind of race and take seconds; all
+/// interleavings take minutes, and are for `--deep`.
 fn loom(context: &Context<'_>) -> Result<(), String> {
     let mut command = cargo();
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
@@ -142,7 +162,7 @@ fn loom(context: &Context<'_>) -> Result<(), String> {
         .arg("test")
         .arg("--target-dir")
         .arg(context.workspace.target.join("loom"))
-        .args(["-p", "tricorne-sync", "--test", "loom"]);
+        .args(["-p", "tricorne-sync", "-p", "tricorne-exec", "--test", "loom"]);
     if context.deep {
         command.env_remove("LOOM_MAX_PREEMPTIONS");
     } else {

@@ -581,7 +581,6 @@ impl<T> Future<T> {
         }
         self.core.work.help(&self.core.slot);
         self.core.work.attend(&self.core.slot, deadline);
-        park::spin_until(|| self.is_done());
         park::wait_until(deadline, |waker| self.core.slot.poll(waker))
     }
 

@@ -3,17 +3,25 @@
 //! | for | use |
 //! | --- | --- |
 //! | native work that keeps a core busy, and calls that block | [`ThreadPoolExecutor`] |
+//! | the same with tasks that borrow from the caller | [`ThreadPoolExecutor::scope`] |
 //! | work that waits: requests, timers | [`AsyncExecutor`] |
-//! | work that may crash, or that needs a process of its own | [`process::ProcessPoolExecutor`] (Linux) |
+//! | work that may crash, or needs a process of its own | [`process`] (Linux) |
+//! | a function over many items, more than fit into memory | `map` of each executor: [`Map`] |
+//! | code that should not care where its tasks run | [`Executor`], [`InlineExecutor`] |
 //! | a result that is not there yet | [`Future`], made by an executor or by [`promise`] |
-//! | not asking more of a server than it can do | [`limit::Limiter`] |
-//! | trying again, a bounded number of times | [`retry::RetryBudget`] |
+//! | one result for many | [`Future::shared`] |
+//! | several results: the first, all, until one fails, or as they come | [`wait`], [`as_completed`] |
+//! | not asking more of a server than it can do at once | [`limit::Limiter`] |
+//! | not asking more of it than is allowed in a time | [`limit::RateLimiter`] |
+//! | trying again, a bounded number of times | [`retry::RetryPolicy`], [`retry::RetryBudget`] |
+//! | finding out which task blocks the event loop | [`AsyncExecutorBuilder::watchdog`] |
 //! | what all this costs | [`sys`] |
 //!
 //! Every executor returns the same [`Future`], and a `Future` can be waited for from everywhere: a thread blocks in
 //! [`result`](Future::result), async code awaits it on any runtime, and [`on_done`](Future::on_done) leaves a
-//! callback. A panic is an error value, [`TaskError::Panicked`], that names message and place. Nothing here prints,
-//! reads the environment or opens a connection.
+//! callback. A panic is an error value, [`TaskError::Panicked`], that names message and place. An executor that came along
+//! with a fork says so, [`TaskError::Forked`], instead of hanging. Nothing here prints, reads the environment or opens a
+//! connection.
 //!
 //! # Examples
 //!

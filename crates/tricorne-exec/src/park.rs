@@ -48,29 +48,19 @@ pub(crate) fn sleep(time: Duration) {
     wait_until(deadline_after(time), |_| Poll::<std::convert::Infallible>::Pending);
 }
 
-/// Looks for a moment before a sleep: about as long as falling asleep and waking up would take. It pays when the other
-/// side is just about to finish on another core, and costs no more than that sleep if not.
-pub(crate) fn spin_until(done: impl Fn() -> bool) -> bool {
-    for _ in 0..spins() {
+/// Lets others run for a moment before a sleep, until `done`: they are probably about to make work for this thread. On a
+/// busy machine it gives the core to whoever does that; on an idle one it costs less than falling asleep and waking up.
+///
+/// Turns that only spin were measured as well: with the other side on the same core, they delay what they wait for.
+pub(crate) fn yield_until(done: impl Fn() -> bool) {
+    // Under a model checker a turn is only one more schedule to try.
+    let turns = if cfg!(any(tricorne_loom, tricorne_shuttle)) { 0 } else { 2 };
+    for _ in 0..turns {
         if done() {
-            return true;
+            return;
         }
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
-    false
-}
-
-/// None on a single core, where only the sleeper's core could do the work; none under a model checker, which would try
-/// every one of them.
-fn spins() -> u32 {
-    static SPINS: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-    if cfg!(any(tricorne_loom, tricorne_shuttle)) {
-        return 0;
-    }
-    *SPINS.get_or_init(|| {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        if cores > 1 { 64 } else { 0 }
-    })
 }
 
 /// The deadline that is `timeout` from now; `None` if that is further than the clock goes.

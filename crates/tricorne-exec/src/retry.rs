@@ -3,7 +3,10 @@
 //! A [`RetryBudget`] belongs to one record and is handed down through every layer that may fail, so that retries
 //! never nest: three layers with four attempts each would otherwise make sixty-four.
 
+use std::future::Future;
 use std::time::Duration;
+
+use crate::park;
 
 /// How often to try and how the waiting time grows; plain data, shared by all records.
 ///
@@ -41,6 +44,86 @@ impl RetryPolicy {
     }
 }
 
+/// Whether an error is worth another attempt: the answer of the caller's rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may go better next time.
+    Retry,
+    /// It may go better, but not before: the other side has said so (`Retry-After`).
+    RetryAfter(Duration),
+    /// Trying again would change nothing.
+    GiveUp,
+}
+
+impl RetryPolicy {
+    /// Calls `attempt` with the number of the attempt, from 1, until it succeeds, `decide` gives up or the budget is used
+    /// up; sleeps in between, blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tricorne_exec::retry::{Decision, Jitter, RetryPolicy};
+    ///
+    /// let policy = RetryPolicy { base: Duration::from_millis(1), ..RetryPolicy::default() };
+    /// let answer = policy.run(
+    ///     Jitter::new(7),
+    ///     |attempt| if attempt < 3 { Err("503") } else { Ok("page") },
+    ///     |error| if *error == "503" { Decision::Retry } else { Decision::GiveUp },
+    /// );
+    /// assert_eq!(answer, Ok("page"));
+    /// ```
+    pub fn run<T, E>(
+        &self,
+        jitter: Jitter,
+        mut attempt: impl FnMut(u32) -> Result<T, E>,
+        mut decide: impl FnMut(&E) -> Decision,
+    ) -> Result<T, E> {
+        let mut budget = self.budget(jitter);
+        loop {
+            let error = match attempt(budget.attempts()) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let Some(delay) = budget.after(decide(&error)) else { return Err(error) };
+            park::sleep(delay);
+        }
+    }
+
+    /// [`run`](Self::run) for async code on a tokio runtime with timers.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops the attempt that is under way and makes no other.
+    pub async fn run_async<T, E, F>(
+        &self,
+        jitter: Jitter,
+        mut attempt: impl FnMut(u32) -> F,
+        mut decide: impl FnMut(&E) -> Decision,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut budget = self.budget(jitter);
+        loop {
+            let error = match attempt(budget.attempts()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let Some(delay) = budget.after(decide(&error)) else { return Err(error) };
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
 /// The attempts of one record: how many were used, and how long to wait before the next.
 ///
 /// # Examples
@@ -75,6 +158,15 @@ impl RetryBudget {
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.attempts >= self.policy.max_attempts
+    }
+
+    /// [`next_delay`](Self::next_delay) if the decision is to try again.
+    pub fn after(&mut self, decision: Decision) -> Option<Duration> {
+        match decision {
+            Decision::Retry => self.next_delay(None),
+            Decision::RetryAfter(floor) => self.next_delay(Some(floor)),
+            Decision::GiveUp => None,
+        }
     }
 
     /// Takes the next attempt from the budget and says how long to wait before it; `None` when there is none left.
@@ -149,6 +241,28 @@ mod tests {
             assert_eq!(budget.next_delay(Some(Duration::ZERO)), None);
             assert_eq!(budget.attempts(), 1);
         }
+    }
+
+    #[test]
+    fn attempts_end_with_a_success_a_decision_or_the_budget() {
+        let policy = RetryPolicy { max_attempts: 3, base: Duration::ZERO, max_delay: Duration::ZERO };
+        let run = |succeeds_at: u32, decision: Decision| {
+            let mut made = 0;
+            let attempt = |number| {
+                made = number;
+                if number == succeeds_at { Ok(number) } else { Err(number) }
+            };
+            let outcome = policy.run(Jitter::new(1), attempt, |_| decision);
+            (outcome, made)
+        };
+        assert_eq!(run(2, Decision::Retry), (Ok(2), 2));
+        assert_eq!(run(9, Decision::RetryAfter(Duration::ZERO)), (Err(3), 3));
+        assert_eq!(run(9, Decision::GiveUp), (Err(1), 1));
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let attempt = async |number: u32| if number == 3 { Ok(number) } else { Err(number) };
+        let outcome = runtime.block_on(policy.run_async(Jitter::new(1), attempt, |_| Decision::Retry));
+        assert_eq!(outcome, Ok(3));
     }
 
     #[test]

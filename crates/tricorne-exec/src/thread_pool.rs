@@ -11,7 +11,7 @@
 //!       └───────────────── summoned by `submit`, or by a worker ─────────────────┘
 //! ```
 //!
-//! At most one worker searches at a time: looks for a moment before it falls asleep, or has been summoned and not taken
+//! At most one worker searches at a time: lets others run for a moment before it falls asleep, or has been summoned and not taken
 //! a task yet. While there is one, `submit` wakes nobody; a searching worker that takes a task and leaves others behind
 //! summons the next. So a burst of tiny tasks costs one wake-up and not one for each, and yet, as long as there are
 //! tasks, either no worker is idle or one is on its way: a worker falls idle only under the mutex with the queue empty.
@@ -440,7 +440,7 @@ impl Pool {
                 state.searching += 1;
                 searching = true;
                 drop(state);
-                park::spin_until(|| self.queued.load(Ordering::Relaxed) > 0);
+                park::yield_until(|| self.queued.load(Ordering::Relaxed) > 0);
                 state = lock(&self.state);
                 continue;
             }

@@ -8,7 +8,6 @@ use std::fmt;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use tricorne_sync::prim::atomic::{AtomicBool, Ordering};
 use tricorne_sync::prim::{Arc, Mutex, lock};
 
 use crate::future::{Future, Listener, TaskResult};
@@ -310,8 +309,6 @@ pub struct AsCompleted<T> {
 #[derive(Default)]
 struct Ended {
     state: Mutex<EndedState>,
-    /// Whether there is a position, to look at without the lock.
-    any: AtomicBool,
 }
 
 #[derive(Default)]
@@ -324,8 +321,6 @@ impl Listener for Ended {
     fn done(&self, position: usize, _: bool) {
         let mut state = lock(&self.state);
         state.positions.push_back(position);
-        // Relaxed: only a hint.
-        self.any.store(true, Ordering::Relaxed);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -421,7 +416,6 @@ impl<T> AsCompleted<T> {
             }
             self.not_helped += 1;
         }
-        park::spin_until(|| self.ended.any.load(Ordering::Relaxed));
         park::wait_until(deadline, |waker| self.poll(waker))
     }
 
@@ -437,7 +431,6 @@ impl<T> AsCompleted<T> {
             drop(former);
             return Poll::Pending;
         };
-        self.ended.any.store(!state.positions.is_empty(), Ordering::Relaxed);
         drop(state);
         let future = self.futures.get_mut(position - self.first).and_then(Option::take);
         let future = future.expect("a position is told once");
