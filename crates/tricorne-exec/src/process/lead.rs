@@ -11,7 +11,7 @@
 //!                                                                something that only the manager does
 //! ```
 //!
-//! In FREE nobody listens, for at most [`MAX_NAP`]: the manager naps and looks whether there was a helper meanwhile. A helper takes
+//! In FREE nobody listens, for at most [`NAP`]: the manager naps and looks whether there was a helper meanwhile. A helper takes
 //! the results of all workers, and sends what waits; for all else (a worker that has died, or is to be started, clocks, output) it
 //! wakes the manager and waits as usual. When it goes while other tasks are in flight, it wakes the manager as well. Events are
 //! not lost in between: what was not read stays readable.
@@ -28,10 +28,8 @@ use rustix::time::Timespec;
 
 use super::engine::Shared;
 
-/// How long the manager stays away at first.
-const NAP: Duration = Duration::from_micros(200);
-/// How long it stays away if there was a helper each time that it looked: a look disturbs those that work.
-const MAX_NAP: Duration = Duration::from_millis(2);
+/// How long the manager stays away before it looks whether somebody has helped: a look disturbs those that work.
+const NAP: Duration = Duration::from_millis(2);
 /// How long it stays away while somebody listens, unless it is woken.
 const LONG_NAP: Duration = Duration::from_millis(50);
 
@@ -94,12 +92,11 @@ impl Lead {
     /// The manager's: stays away for as long as others listen and nothing `is_quiet` no longer.
     pub(crate) fn nap(&self, is_quiet: impl Fn() -> bool) {
         let mut helped = self.helped.load(Ordering::Relaxed);
-        let mut nap = NAP;
         // Release: what the manager has done is before what a helper does.
         self.who.store(FREE, Ordering::Release);
         let mut is_long = false;
         loop {
-            thread::park_timeout(if is_long { LONG_NAP } else { nap });
+            thread::park_timeout(if is_long { LONG_NAP } else { NAP });
             // After what a helper has done.
             is_long = self.who.compare_exchange(FREE, MANAGER, Ordering::SeqCst, Ordering::SeqCst).is_err();
             self.is_long_nap.store(is_long, Ordering::SeqCst);
@@ -114,7 +111,6 @@ impl Lead {
                 return;
             }
             helped = now;
-            nap = MAX_NAP.min(2 * nap);
             self.who.store(FREE, Ordering::Release);
         }
     }
