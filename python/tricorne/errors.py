@@ -4,7 +4,21 @@ Each also inherits the standard exception that callers already catch. What the s
 written) stays a plain :class:`OSError`.
 """
 
-__all__ = ["PlanError", "RunError", "TricorneError"]
+import builtins
+import concurrent.futures
+import concurrent.futures.thread
+
+__all__ = [
+    "BrokenExecutor",
+    "BrokenThreadPool",
+    "CancelledError",
+    "ExecutorShutdown",
+    "InvalidStateError",
+    "PlanError",
+    "RunError",
+    "TimeoutError",
+    "TricorneError",
+]
 
 
 class TricorneError(Exception):
@@ -17,3 +31,27 @@ class PlanError(TricorneError, ValueError):
 
 class RunError(TricorneError, RuntimeError):
     """A run could not start or go on. What it had committed stays, and the same run goes on from there."""
+
+
+class CancelledError(TricorneError, concurrent.futures.CancelledError):
+    """The task was cancelled."""
+
+
+class TimeoutError(TricorneError, builtins.TimeoutError):
+    """What was waited for did not happen in time."""
+
+
+class InvalidStateError(TricorneError, concurrent.futures.InvalidStateError):
+    """The future is in a state that does not allow this."""
+
+
+class BrokenExecutor(TricorneError, concurrent.futures.BrokenExecutor):
+    """The executor can run no more tasks."""
+
+
+class BrokenThreadPool(BrokenExecutor, concurrent.futures.thread.BrokenThreadPool):
+    """An initializer of a worker of the thread pool has failed."""
+
+
+class ExecutorShutdown(TricorneError, RuntimeError):
+    """The executor takes no more tasks: it was shut down, or the interpreter ends."""

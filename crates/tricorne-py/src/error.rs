@@ -9,6 +9,12 @@ use tricorne::pipeline::plan::PlanErrors;
 
 pyo3::import_exception!(tricorne.errors, PlanError);
 pyo3::import_exception!(tricorne.errors, RunError);
+pyo3::import_exception!(tricorne.errors, BrokenExecutor);
+pyo3::import_exception!(tricorne.errors, BrokenThreadPool);
+pyo3::import_exception!(tricorne.errors, CancelledError);
+pyo3::import_exception!(tricorne.errors, ExecutorShutdown);
+pyo3::import_exception!(tricorne.errors, InvalidStateError);
+pyo3::import_exception!(tricorne.errors, TimeoutError);
 
 /// All mistakes of a plan, as the command shows them.
 pub(crate) fn of_plan(errors: &PlanErrors) -> PyErr {

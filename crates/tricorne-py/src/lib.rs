@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 mod awaiting;
 mod command;
 mod error;
+mod futures;
 mod pipeline;
 mod queue;
 mod threading;
@@ -31,6 +32,21 @@ mod _native {
     use super::queue::{LifoQueue, PriorityQueue, Queue, QueueStats, SimpleQueue};
     #[pymodule_export]
     use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
+
+    #[pymodule_export]
+    use super::futures::fork::futures_after_fork_in_child;
+    #[pymodule_export]
+    use super::futures::future::FutureCore;
+    #[pymodule_export]
+    use super::futures::map::MapIterator;
+    #[pymodule_export]
+    use super::futures::thread_pool::{ThreadPool, finish_pools};
+    #[pymodule_export]
+    use super::futures::timer::{TimerHandle, call_later};
+    #[pymodule_export]
+    use super::futures::worker::{run_if_own, usable_cores};
+    #[pymodule_export]
+    use super::futures::watch::{AsCompleted, StdWaiter, wait_futures};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

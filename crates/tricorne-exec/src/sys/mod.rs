@@ -17,6 +17,13 @@ pub(crate) mod memory;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+/// The cores that this process may use, at least 1: as many as its affinity mask and the CPU quota of its container allow (cgroup
+/// versions 1 and 2, rounded down), not as many as the machine has.
+#[must_use]
+pub fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// CPU time that the calling thread has used so far, in user and kernel mode; zero where it cannot be told.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {

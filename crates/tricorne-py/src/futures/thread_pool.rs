@@ -1,0 +1,241 @@
+//! The thread pool as Python sees it; `tricorne.futures.ThreadPoolExecutor` is its subclass.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyIterator, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
+
+use super::future::FutureCore;
+use super::map::{MapIterator, Options};
+use super::work::{Work, copy_context};
+use super::worker::{self, Initializer, Settings, Shared};
+use super::{fork, park, timer};
+
+/// What the figures of a pool are in Python.
+type StatsTuple = (usize, usize, usize, u64, u64);
+
+/// The native base of `tricorne.futures.ThreadPoolExecutor`.
+#[pyclass(frozen, subclass, weakref, module = "tricorne._native")]
+pub(crate) struct ThreadPool {
+    /// Only taken while attached, so a fork finds it free.
+    parts: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    /// `None` before `__init__`.
+    shared: Option<Arc<Shared>>,
+    initializer: Option<Initializer>,
+}
+
+impl ThreadPool {
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it shares with its workers, made anew in a forked child: threads do not survive a fork, and one of them may have held a lock.
+    fn shared(&self) -> PyResult<Arc<Shared>> {
+        let mut parts = self.lock();
+        let Some(shared) = &parts.shared else {
+            return Err(PyRuntimeError::new_err("ThreadPoolExecutor.__init__() was not called"));
+        };
+        if shared.generation == fork::generation() {
+            return Ok(Arc::clone(shared));
+        }
+        let fresh = Shared::new(shared.settings.clone());
+        if let Some(stale) = parts.shared.replace(Arc::clone(&fresh)) {
+            // It is the parent's, with locks in any state: it is never touched again.
+            std::mem::forget(stale);
+        }
+        Ok(fresh)
+    }
+
+    fn initializer(&self, py: Python<'_>) -> Option<Initializer> {
+        self.lock().initializer.as_ref().map(|initializer| initializer.clone_ref(py))
+    }
+}
+
+#[pymethods]
+impl ThreadPool {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        Self { parts: Mutex::default() }
+    }
+
+    /// Sets the pool up, for `__init__`. `stack_bytes` is for each worker.
+    #[pyo3(signature = (max_workers, name, initializer, initargs, stack_bytes))]
+    fn _set_up(
+        &self,
+        py: Python<'_>,
+        max_workers: usize,
+        name: String,
+        initializer: Option<Py<PyAny>>,
+        initargs: Py<PyTuple>,
+        stack_bytes: usize,
+    ) -> PyResult<()> {
+        let sys = py.import("sys")?;
+        let gil = match sys.getattr_opt("_is_gil_enabled")? {
+            Some(enabled) => enabled.call0()?.extract()?,
+            None => true,
+        };
+        let shared = Shared::new(Settings { max_workers, name, stack_bytes, gil });
+        let fresh = Parts {
+            shared: Some(shared),
+            initializer: initializer.map(|function| Initializer { function, args: initargs }),
+        };
+        let before = std::mem::replace(&mut *self.lock(), fresh);
+        if let Some(shared) = &before.shared {
+            shared.close();
+        }
+        Ok(())
+    }
+
+    /// Have `fn(*args, **kwargs)` called by a worker, in a copy of the context of this call, and return its future.
+    ///
+    /// Raises RuntimeError after `shutdown` and when the interpreter ends, and BrokenThreadPool once an initializer has failed.
+    #[pyo3(signature = (*args, **kwargs), text_signature = "($self, fn, /, *args, **kwargs)")]
+    fn submit<'py>(
+        &self,
+        py: Python<'py>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if args.is_empty() {
+            return Err(PyTypeError::new_err("submit() missing 1 required positional argument: 'fn'"));
+        }
+        let (shared, initializer) = (self.shared()?, self.initializer(py));
+        let future = future_class(py)?.call0()?;
+        let core = future.cast::<FutureCore>()?;
+        let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty()).map(Bound::unbind);
+        let work = Work::new(args.unbind(), kwargs, copy_context(py)?, shared.number());
+        core.get().give_work(work, shared.generation);
+        shared.submit(py, core.clone().unbind(), initializer.as_ref())?;
+        Ok(future)
+    }
+
+    /// Starts a map over an iterator of argument tuples.
+    #[pyo3(signature = (r#fn, input, timeout, buffersize, ordered, return_exceptions))]
+    #[expect(clippy::too_many_arguments, reason = "those of `map` in Python, which calls it")]
+    fn _map(
+        slf: &Bound<'_, Self>,
+        r#fn: Py<PyAny>,
+        input: Bound<'_, PyIterator>,
+        timeout: Option<f64>,
+        buffersize: Option<usize>,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> PyResult<MapIterator> {
+        let pool = slf.get();
+        let options = Options {
+            deadline: park::deadline_after(timeout)?,
+            buffer_size: buffersize,
+            ordered,
+            return_exceptions,
+        };
+        let (shared, initializer) = (pool.shared()?, pool.initializer(slf.py()));
+        MapIterator::start(slf, shared, r#fn, input.unbind(), initializer, options)
+    }
+
+    /// Take no more tasks. Those that were submitted are run, and so are the rest of maps that were not iterated to their end.
+    ///
+    /// `wait` waits until all have ended and the workers are gone. `cancel_futures` cancels the tasks that have not begun, and the rest of
+    /// maps. Calling it again is allowed.
+    #[pyo3(signature = (wait = true, *, cancel_futures = false))]
+    fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
+        let shared = self.shared()?;
+        for map in shared.maps() {
+            if cancel_futures {
+                map.end_input();
+            } else {
+                map.run_out(py, wait)?;
+            }
+        }
+        shared.close();
+        if cancel_futures {
+            for task in shared.drain() {
+                FutureCore::cancel(task.bind(py))?;
+            }
+        }
+        if wait { shared.join(py) } else { Ok(()) }
+    }
+
+    /// The most workers there will be.
+    #[getter(_max_workers)]
+    fn get_max_workers(&self) -> PyResult<usize> {
+        Ok(self.shared()?.settings.max_workers)
+    }
+
+    /// Workers, tasks being run, tasks waiting, tasks submitted so far, tasks ended so far.
+    fn _stats(&self) -> PyResult<StatsTuple> {
+        let stats = self.shared()?.stats();
+        Ok((stats.workers, stats.running, stats.queued, stats.submitted, stats.finished))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(parts) = self.parts.try_lock() else { return Ok(()) };
+        if let Some(initializer) = &parts.initializer {
+            visit.call(&initializer.function)?;
+            visit.call(&initializer.args)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let initializer = self.lock().initializer.take();
+        drop(initializer);
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        let parts = std::mem::take(&mut *self.lock());
+        let Some(shared) = parts.shared else { return };
+        if shared.generation != fork::generation() {
+            std::mem::forget(shared);
+            return;
+        }
+        // Of maps that nobody iterated the rest is run: the standard library has submitted it long ago.
+        let maps = shared.maps();
+        if !maps.is_empty() {
+            let _ = Python::try_attach(|py| {
+                for map in maps {
+                    if let Err(raised) = map.run_out(py, false) {
+                        raised.write_unraisable(py, None);
+                    }
+                }
+            });
+        }
+        shared.close();
+    }
+}
+
+fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASS
+        .get_or_try_init(py, || Ok(py.import("tricorne.futures")?.getattr("Future")?.unbind()))
+        .map(|class| class.bind(py))
+}
+
+/// For `threading._register_atexit`: no pool takes tasks any more, and what was submitted is run to its end.
+#[pyfunction]
+pub(crate) fn finish_pools(py: Python<'_>) -> PyResult<()> {
+    let pools = worker::pools();
+    let pools = pools.iter().filter(|pool| pool.generation == fork::generation());
+    for pool in pools.clone() {
+        for map in pool.maps() {
+            map.run_out(py, true)?;
+        }
+        pool.close_at_exit();
+    }
+    worker::end_of_interpreter();
+    // Tasks that wait for another attempt learn that there is none.
+    timer::finish(py)?;
+    for pool in pools {
+        pool.join(py)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Calls that are made later: one thread for the whole process, started with the first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::{fork, log, park};
+
+/// The calls that are to come, by their time and a number.
+type Calls = BTreeMap<(Instant, u64), Py<PyAny>>;
+
+/// The timer of one process.
+struct Timer {
+    generation: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Calls,
+    next_number: u64,
+    /// Nothing is kept for later any more.
+    ending: bool,
+    ended: bool,
+}
+
+/// Only taken while attached.
+static TIMER: Mutex<Option<Arc<Timer>>> = Mutex::new(None);
+
+impl Timer {
+    /// The timer of this process; its thread is started with the first call.
+    fn of_process() -> PyResult<Arc<Self>> {
+        let mut timer = TIMER.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(timer) = &*timer
+            && timer.generation == fork::generation()
+        {
+            return Ok(Arc::clone(timer));
+        }
+        let fresh = Arc::new(Self {
+            generation: fork::generation(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let runner = Arc::clone(&fresh);
+        thread::Builder::new()
+            .name("tricorne-timer".to_owned())
+            .spawn(move || runner.run())
+            .map_err(|refused| PyRuntimeError::new_err(format!("can't start new thread: {refused}")))?;
+        // What a forked child inherits is the parent's, with its lock in any state.
+        std::mem::forget(timer.replace(Arc::clone(&fresh)));
+        Ok(fresh)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        // Attached for good: Python sees one thread with one state.
+        let _ = Python::try_attach(|py| {
+            while let Some(call) = py.detach(|| self.next_call()) {
+                if let Err(raised) = call.call0(py) {
+                    let logged = log::error(py, "exception in a call of the timer", &[], &raised);
+                    logged.unwrap_or_else(|raised| raised.write_unraisable(py, None));
+                }
+            }
+        });
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next call that is due; `None` at the end.
+    fn next_call(&self) -> Option<Py<PyAny>> {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let first = state.calls.first_key_value().map(|(&(due, _), _)| due);
+            match first {
+                Some(due) if due <= now || state.ending => {
+                    return state.calls.pop_first().map(|(_, call)| call);
+                }
+                None if state.ending => return None,
+                Some(due) => {
+                    let waited = self.changed.wait_timeout(state, due - now);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// A call that is to come.
+#[pyclass(frozen, module = "tricorne._native")]
+pub(crate) struct TimerHandle {
+    timer: Arc<Timer>,
+    key: (Instant, u64),
+}
+
+#[pymethods]
+impl TimerHandle {
+    /// Take the call back, unless it is being made.
+    fn cancel(&self) {
+        if self.timer.generation == fork::generation() {
+            let call = self.timer.lock().calls.remove(&self.key);
+            drop(call);
+        }
+    }
+}
+
+/// Has `function()` called by the timer's thread in so many seconds; at the end of the interpreter at once.
+#[pyfunction]
+pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHandle> {
+    let due = match park::deadline_after(Some(seconds))? {
+        Some(due) => due,
+        // Further than the clock goes.
+        None => Instant::now() + std::time::Duration::from_secs(u32::MAX.into()),
+    };
+    let timer = Timer::of_process()?;
+    let mut state = timer.lock();
+    if state.ending {
+        drop(state);
+        drop(function);
+        return Err(PyRuntimeError::new_err("the interpreter ends"));
+    }
+    let key = (due, state.next_number);
+    state.next_number += 1;
+    state.calls.insert(key, function);
+    drop(state);
+    timer.changed.notify_all();
+    Ok(TimerHandle { timer, key })
+}
+
+/// Makes the calls that are to come at once and ends the thread.
+pub(crate) fn finish(py: Python<'_>) -> PyResult<()> {
+    let timer = TIMER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(timer) = timer.filter(|timer| timer.generation == fork::generation()) else { return Ok(()) };
+    timer.lock().ending = true;
+    timer.changed.notify_all();
+    park::wait_until(py, None, |until| {
+        let mut state = timer.lock();
+        while !state.ended {
+            state = match until {
+                None => timer.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
+                    }
+                    timer.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        true
+    })?;
+    Ok(())
+}

@@ -1,0 +1,554 @@
+//! The threads of a pool, and when each of them asks for the interpreter.
+//!
+//! ```text
+//!             a task, and nobody else asks            attached
+//!   idle ──────────────────────────────────▶ asking ──────────▶ running tasks, one after the other
+//!    ▲                                                             │
+//!    └─────────────────────────────────────────────────────────────┘
+//!          the queue is empty, or the interpreter was kept for a switch interval
+//! ```
+//!
+//! A worker takes a task only once it holds the interpreter: a task that was taken is a task that runs. While the queue has work it
+//! keeps the interpreter from task to task, but no longer than a switch interval: tasks that never get to the interpreter's own loop,
+//! such as `len`, would otherwise keep everybody else out. At most one worker asks for the interpreter at a time; once it has it, it
+//! calls the next one if there is more to do. So a thousand tasks that hold the interpreter wake one thread, and a thousand that sleep
+//! wake as many as there are. Where there is no lock to ask for, on free-threaded builds, all come at once.
+//!
+//! Who waits for a future is woken after the interpreter was given up if there is no further task, so that the woken thread finds it free.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use std::{io, mem, thread};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::future::{FutureCore, Outcome, Wake};
+use super::map::MapState;
+use super::work::Work;
+use super::{fork, log, park};
+use crate::error;
+
+thread_local! {
+    /// The pool that this thread works for.
+    static POOL: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
+/// The pool that this thread works for.
+fn own_pool() -> Option<Arc<Shared>> {
+    POOL.with_borrow(Option::clone)
+}
+
+/// Whether this thread is a worker of a pool.
+pub(crate) fn is_worker() -> bool {
+    POOL.with_borrow(Option::is_some)
+}
+
+/// Runs the task of `future` if it waits in the pool that this thread works for: nobody else might ever come to it.
+pub(crate) fn run_inline(future: &Bound<'_, FutureCore>) -> PyResult<bool> {
+    let Some(pool) = own_pool() else { return Ok(false) };
+    let Some(work) = future.get().begin_if_of(pool.number) else { return Ok(false) };
+    let outcome = Outcome::of(future.py(), work.run(future.py()));
+    pool.finished.fetch_add(1, Ordering::Relaxed);
+    if let Some(effects) = FutureCore::finish(future, outcome)? {
+        effects.run(future)?;
+    }
+    Ok(true)
+}
+
+/// Runs the task of a future if it waits in the pool that this thread works for; says whether it did.
+#[pyfunction(name = "run_inline")]
+pub(crate) fn run_if_own(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match future.cast::<FutureCore>() {
+        Ok(future) => run_inline(future),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The cores that this process may use: as many as its affinity and the CPU quota of its container allow.
+#[pyfunction]
+pub(crate) fn usable_cores() -> usize {
+    tricorne::exec::sys::usable_cores()
+}
+
+/// How a pool is set up.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) max_workers: usize,
+    /// Workers are called this, an underscore and a number.
+    pub(crate) name: String,
+    pub(crate) stack_bytes: usize,
+    /// Whether there is a lock of the interpreter to ask for.
+    pub(crate) gil: bool,
+}
+
+/// What a pool and its workers share. It belongs to one process: a forked child makes a new one.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    number: u64,
+    pub(crate) generation: u32,
+    queue: Mutex<Queue>,
+    /// A worker was called, or there is nothing more to come.
+    call: Condvar,
+    /// A worker has ended.
+    ended: Condvar,
+    /// Workers that have a task.
+    running: AtomicUsize,
+    finished: AtomicU64,
+    /// Maps whose input is not used up. Only taken while attached.
+    maps: Mutex<Vec<Arc<MapState>>>,
+}
+
+struct Queue {
+    tasks: VecDeque<Py<FutureCore>>,
+    /// Workers that are alive, and those that were started so far.
+    workers: usize,
+    started: usize,
+    /// Asleep and not called.
+    idle: usize,
+    /// Called, or on the way to the interpreter.
+    called: usize,
+    asking: usize,
+    /// Workers that wait in `shutdown` for the others.
+    leaving: usize,
+    submitted: u64,
+    closed: Option<Closed>,
+    broken: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    ByShutdown,
+    ByExit,
+}
+
+/// The figures of a pool at one moment.
+pub(crate) struct Stats {
+    pub(crate) workers: usize,
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) submitted: u64,
+    pub(crate) finished: u64,
+}
+
+/// All pools of this process. Only taken while attached.
+static POOLS: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pools that are alive.
+pub(crate) fn pools() -> Vec<Arc<Shared>> {
+    lock(&POOLS).iter().filter_map(Weak::upgrade).collect()
+}
+
+/// From now on no pool takes tasks: nobody would wait for them.
+static AT_EXIT: AtomicBool = AtomicBool::new(false);
+
+/// Has new pools refuse tasks; those that there are were closed.
+pub(crate) fn end_of_interpreter() {
+    AT_EXIT.store(true, Ordering::Relaxed);
+}
+
+const BROKEN: &str = "A thread initializer failed, the thread pool is not usable anymore";
+
+impl Shared {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let shared = Arc::new(Self {
+            settings,
+            // Relaxed: only the numbers' being different matters.
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            generation: fork::generation(),
+            queue: Mutex::new(Queue {
+                tasks: VecDeque::new(),
+                workers: 0,
+                started: 0,
+                idle: 0,
+                called: 0,
+                asking: 0,
+                leaving: 0,
+                submitted: 0,
+                closed: AT_EXIT.load(Ordering::Relaxed).then_some(Closed::ByExit),
+                broken: false,
+            }),
+            call: Condvar::new(),
+            ended: Condvar::new(),
+            running: AtomicUsize::new(0),
+            finished: AtomicU64::new(0),
+            maps: Mutex::default(),
+        });
+        let mut pools = lock(&POOLS);
+        // Now and then the gone ones are swept out: what is left is at most twice what is alive.
+        if pools.len() == pools.capacity() {
+            pools.retain(|pool| pool.strong_count() > 0);
+        }
+        pools.push(Arc::downgrade(&shared));
+        drop(pools);
+        shared
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock(&self.queue)
+    }
+
+    /// Puts a task into the queue and sees to it that somebody comes for it.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        task: Py<FutureCore>,
+        initializer: Option<&Initializer>,
+    ) -> PyResult<()> {
+        let mut queue = self.queue();
+        if let Some(refusal) = queue.refusal() {
+            drop(queue);
+            return Err(refusal);
+        }
+        queue.tasks.push_back(task);
+        queue.submitted += 1;
+        // Relaxed: a worker counts itself as free before anybody can learn that its task has ended.
+        let free = queue.workers.saturating_sub(self.running.load(Ordering::Relaxed));
+        let start = queue.tasks.len() > free && queue.workers < self.settings.max_workers;
+        let call = self.call_one(&mut queue);
+        let index = queue.started;
+        if start {
+            queue.workers += 1;
+            queue.started += 1;
+        }
+        drop(queue);
+        if call {
+            self.call.notify_one();
+        }
+        if start { self.start(py, index, initializer) } else { Ok(()) }
+    }
+
+    /// Calls a sleeping worker to the queue, unless one is on the way already. The caller then notifies, with the lock released.
+    fn call_one(&self, queue: &mut Queue) -> bool {
+        let enough = self.settings.gil && queue.called + queue.asking > 0;
+        if enough || queue.idle == 0 || queue.tasks.is_empty() {
+            return false;
+        }
+        queue.idle -= 1;
+        queue.called += 1;
+        true
+    }
+
+    /// Starts the worker that was counted already.
+    fn start(self: &Arc<Self>, py: Python<'_>, index: usize, initializer: Option<&Initializer>) -> PyResult<()> {
+        let shared = Arc::clone(self);
+        let name = format!("{}_{index}", self.settings.name);
+        let initializer = initializer.map(|initializer| initializer.clone_ref(py));
+        let thread = thread::Builder::new().name(name.clone()).stack_size(self.settings.stack_bytes);
+        match thread.spawn(move || work(&shared, &name, initializer)) {
+            Ok(_) => Ok(()),
+            Err(refused) => self.not_started(&refused),
+        }
+    }
+
+    /// The system gave no thread: the task goes to another worker, or nowhere if there is none.
+    fn not_started(&self, refused: &io::Error) -> PyResult<()> {
+        let mut queue = self.queue();
+        queue.workers -= 1;
+        if queue.workers > 0 {
+            return Ok(());
+        }
+        let task = queue.tasks.pop_back();
+        drop(queue);
+        drop(task);
+        Err(pyo3::exceptions::PyRuntimeError::new_err(format!("can't start new thread: {refused}")))
+    }
+
+    /// Waits, detached, until this worker may ask for the interpreter; false once there is nothing more to come.
+    fn next_call(&self) -> bool {
+        let mut queue = self.queue();
+        loop {
+            let free = !self.settings.gil || queue.called + queue.asking == 0;
+            if !queue.tasks.is_empty() && free {
+                queue.asking += 1;
+                return true;
+            }
+            if queue.tasks.is_empty() && queue.closed.is_some() {
+                return false;
+            }
+            queue.idle += 1;
+            loop {
+                queue = self.call.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                if queue.called > 0 {
+                    queue.called -= 1;
+                    break;
+                }
+                if queue.closed.is_some() && queue.tasks.is_empty() {
+                    queue.idle -= 1;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The next task; if this worker has just attached, it also calls the next worker.
+    fn take(&self, just_attached: bool) -> Option<Py<FutureCore>> {
+        let mut queue = self.queue();
+        if just_attached {
+            queue.asking -= 1;
+        }
+        let task = queue.tasks.pop_front();
+        let call = just_attached && self.call_one(&mut queue);
+        let last = task.is_some() && queue.tasks.is_empty() && queue.closed.is_some();
+        if task.is_some() {
+            self.running.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(queue);
+        if last {
+            self.call.notify_all();
+        } else if call {
+            self.call.notify_one();
+        }
+        task
+    }
+
+    /// Runs tasks until there are none or the interpreter was kept long enough. The wakes are for when it was given up.
+    fn run_tasks(&self, py: Python<'_>, switch_interval: Duration, wakes: &mut Vec<Wake>) {
+        let since = Instant::now();
+        let mut just_attached = true;
+        while let Some(task) = self.take(mem::take(&mut just_attached)) {
+            for wake in wakes.drain(..) {
+                wake.wake();
+            }
+            let task = task.into_bound(py);
+            let outcome = match task.get().begin() {
+                Some(work) => self.run_counted(&task, work, wakes),
+                None => {
+                    self.running.fetch_sub(1, Ordering::Relaxed);
+                    Ok(())
+                }
+            };
+            if let Err(raised) = outcome {
+                report(py, "Exception in worker", &raised);
+            }
+            drop(task);
+            if since.elapsed() >= switch_interval || fork::generation() != self.generation {
+                return;
+            }
+        }
+    }
+
+    /// Runs a task and counts this worker as free before anybody learns that it has ended.
+    fn run_counted(&self, task: &Bound<'_, FutureCore>, work: Work, wakes: &mut Vec<Wake>) -> PyResult<()> {
+        let py = task.py();
+        let outcome = Outcome::of(py, work.run(py));
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        let Some(mut effects) = FutureCore::finish(task, outcome)? else { return Ok(()) };
+        wakes.append(&mut effects.wakes);
+        if !effects.has_callbacks() {
+            return Ok(());
+        }
+        for wake in wakes.drain(..) {
+            wake.wake();
+        }
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let called = effects.call_back(task);
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        called
+    }
+
+    /// Takes no more tasks; those that wait are run, by workers that leave afterwards.
+    pub(crate) fn close(&self) {
+        self.close_as(Closed::ByShutdown);
+    }
+
+    /// Like [`close`](Self::close), because the interpreter ends.
+    pub(crate) fn close_at_exit(&self) {
+        self.close_as(Closed::ByExit);
+    }
+
+    fn close_as(&self, how: Closed) {
+        self.queue().closed.get_or_insert(how);
+        self.call.notify_all();
+    }
+
+    /// Takes all tasks out of the queue.
+    pub(crate) fn drain(&self) -> Vec<Py<FutureCore>> {
+        let tasks = mem::take(&mut self.queue().tasks);
+        // Those that sleep in a closed pool have nothing more to wait for.
+        self.call.notify_all();
+        tasks.into()
+    }
+
+    /// Waits until all workers have ended, apart from this thread if it is one, which runs what is left.
+    pub(crate) fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let own = own_pool().is_some_and(|pool| pool.number == self.number);
+        if own {
+            while let Some(task) = self.take(false) {
+                self.running.fetch_sub(1, Ordering::Relaxed);
+                run_inline(task.bind(py))?;
+            }
+            self.queue().leaving += 1;
+            self.ended.notify_all();
+        }
+        let waited = park::wait_until(py, None, |until| {
+            let mut queue = self.queue();
+            while queue.workers > queue.leaving {
+                queue = match until {
+                    None => self.ended.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                    Some(until) => {
+                        let left = until.saturating_duration_since(Instant::now());
+                        if left.is_zero() {
+                            return false;
+                        }
+                        self.ended.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+            }
+            true
+        });
+        if own {
+            self.queue().leaving -= 1;
+        }
+        waited.map(|_| ())
+    }
+
+    /// Fails everything that waits, and what comes later: the initializer has failed.
+    fn break_down(&self, py: Python<'_>) {
+        self.queue().broken = true;
+        for task in self.drain() {
+            if let Err(raised) = FutureCore::fail(task.bind(py), error::BrokenThreadPool::new_err(BROKEN)) {
+                report(py, "Exception in worker", &raised);
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let queue = self.queue();
+        Stats {
+            workers: queue.workers,
+            running: self.running.load(Ordering::Relaxed),
+            queued: queue.tasks.len(),
+            submitted: queue.submitted,
+            finished: self.finished.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn add_map(&self, map: &Arc<MapState>) {
+        lock(&self.maps).push(Arc::clone(map));
+    }
+
+    pub(crate) fn remove_map(&self, map: &Arc<MapState>) {
+        let mut maps = lock(&self.maps);
+        let place = maps.iter().position(|other| Arc::ptr_eq(other, map));
+        let removed = place.map(|place| maps.swap_remove(place));
+        drop(maps);
+        drop(removed);
+    }
+
+    pub(crate) fn maps(&self) -> Vec<Arc<MapState>> {
+        lock(&self.maps).clone()
+    }
+
+    /// Why no task can be submitted, if so.
+    pub(crate) fn refusal(&self) -> Option<PyErr> {
+        self.queue().refusal()
+    }
+}
+
+impl Queue {
+    fn refusal(&self) -> Option<PyErr> {
+        if self.broken {
+            return Some(error::BrokenThreadPool::new_err(BROKEN));
+        }
+        self.closed.map(|closed| {
+            error::ExecutorShutdown::new_err(match closed {
+                Closed::ByShutdown => "cannot schedule new futures after shutdown",
+                Closed::ByExit => "cannot schedule new futures after interpreter shutdown",
+            })
+        })
+    }
+}
+
+/// What a worker calls before its first task.
+pub(crate) struct Initializer {
+    pub(crate) function: Py<PyAny>,
+    pub(crate) args: Py<PyTuple>,
+}
+
+impl Initializer {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { function: self.function.clone_ref(py), args: self.args.clone_ref(py) }
+    }
+}
+
+/// What a worker does, from its beginning to its end.
+fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
+    POOL.set(Some(Arc::clone(shared)));
+    // Attached for good, so that Python sees one thread with one state; what waits is detached.
+    let attached = Python::try_attach(|py| {
+        if let Err(raised) = introduce(py, name) {
+            report(py, "Exception in worker", &raised);
+        }
+        if let Some(Initializer { function, args }) = initializer
+            && let Err(raised) = function.call1(py, args)
+        {
+            report(py, "Exception in initializer:", &raised);
+            shared.break_down(py);
+            return;
+        }
+        let mut wakes: Vec<Wake> = Vec::new();
+        // The wakes of the last tasks come first: the interpreter is free by now.
+        while fork::generation() == shared.generation
+            && py.detach(|| {
+                for wake in wakes.drain(..) {
+                    wake.wake();
+                }
+                shared.next_call()
+            })
+        {
+            shared.run_tasks(py, switch_interval(py), &mut wakes);
+        }
+    });
+    if fork::generation() != shared.generation {
+        // The only thread of a forked child: the pool is not this process's.
+        return;
+    }
+    let _ = attached;
+    shared.queue().workers -= 1;
+    shared.ended.notify_all();
+}
+
+/// Makes the thread known to `threading` under its name, with the trace and profile functions that are set for new threads.
+fn introduce(py: Python<'_>, name: &str) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    threading.call_method0("current_thread")?.setattr("name", name)?;
+    let sys = py.import("sys")?;
+    for (get, set) in [("gettrace", "settrace"), ("getprofile", "setprofile")] {
+        let hook = threading.call_method0(get)?;
+        if !hook.is_none() {
+            sys.call_method1(set, (hook,))?;
+        }
+    }
+    Ok(())
+}
+
+/// How long a thread may keep the interpreter when others want it.
+fn switch_interval(py: Python<'_>) -> Duration {
+    py.import(intern!(py, "sys"))
+        .and_then(|sys| sys.call_method0(intern!(py, "getswitchinterval"))?.extract::<f64>())
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .unwrap_or(Duration::from_millis(5))
+}
+
+/// Logs what nobody can catch.
+fn report(py: Python<'_>, message: &str, raised: &PyErr) {
+    if let Err(also) = log::critical(py, message, &[], Some(raised)) {
+        also.write_unraisable(py, None);
+    }
+}

@@ -1,0 +1,61 @@
+"""Futures and executors: ``concurrent.futures`` under another name, faster and safer.
+
+>>> from tricorne.futures import ThreadPoolExecutor, as_completed
+>>> with ThreadPoolExecutor() as pool:
+...     list(pool.map(len, ["a", "tricorne"]))
+[1, 8]
+
+Everything that the standard module has is here and behaves the same. On top of it: ``map`` is lazy and bounded, futures can be
+awaited, context variables reach the tasks, a pool cannot wait for itself, ``with_options`` gives tasks a time limit and further attempts,
+and :class:`AsyncExecutor` runs coroutine functions.
+
+The exceptions are the standard library's, so that ``except`` finds those of its futures too; Tricorne raises subclasses of them that are
+also :class:`tricorne.TricorneError`. :class:`ProcessPoolExecutor` is the standard library's.
+"""
+
+from builtins import TimeoutError
+from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
+
+from tricorne.futures import process, thread
+from tricorne.futures._async import AsyncExecutor, AsyncFuture
+from tricorne.futures._base import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    DoneAndNotDoneFutures,
+    Executor,
+    Future,
+    as_completed,
+    wait,
+)
+from tricorne.futures._options import ExecutorWithOptions, Retry
+from tricorne.futures.process import ProcessPoolExecutor
+from tricorne.futures.thread import ThreadPoolExecutor, ThreadPoolStats
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "AsyncExecutor",
+    "AsyncFuture",
+    "BrokenExecutor",
+    "CancelledError",
+    "DoneAndNotDoneFutures",
+    "Executor",
+    "ExecutorWithOptions",
+    "Future",
+    "InvalidStateError",
+    "ProcessPoolExecutor",
+    "Retry",
+    "ThreadPoolExecutor",
+    "ThreadPoolStats",
+    "TimeoutError",
+    "as_completed",
+    "process",
+    "thread",
+    "wait",
+]
+
+for _public in (AsyncExecutor, AsyncFuture, DoneAndNotDoneFutures, Executor, ExecutorWithOptions, Future, Retry, as_completed, wait):
+    _public.__module__ = __name__
+del _public
