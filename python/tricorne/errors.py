@@ -12,7 +12,6 @@ __all__ = [
     "BrokenExecutor",
     "BrokenThreadPool",
     "CancelledError",
-    "ExecutorShutdown",
     "InvalidStateError",
     "PlanError",
     "RunError",
@@ -51,7 +50,3 @@ class BrokenExecutor(TricorneError, concurrent.futures.BrokenExecutor):
 
 class BrokenThreadPool(BrokenExecutor, concurrent.futures.thread.BrokenThreadPool):
     """An initializer of a worker of the thread pool has failed."""
-
-
-class ExecutorShutdown(TricorneError, RuntimeError):
-    """The executor takes no more tasks: it was shut down, or the interpreter ends."""

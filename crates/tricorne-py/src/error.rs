@@ -12,7 +12,6 @@ pyo3::import_exception!(tricorne.errors, RunError);
 pyo3::import_exception!(tricorne.errors, BrokenExecutor);
 pyo3::import_exception!(tricorne.errors, BrokenThreadPool);
 pyo3::import_exception!(tricorne.errors, CancelledError);
-pyo3::import_exception!(tricorne.errors, ExecutorShutdown);
 pyo3::import_exception!(tricorne.errors, InvalidStateError);
 pyo3::import_exception!(tricorne.errors, TimeoutError);
 

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-from tricorne.errors import ExecutorShutdown
 from tricorne.futures._base import Executor, Future
 
 P = ParamSpec("P")
@@ -71,9 +70,9 @@ class AsyncExecutor(Executor):
         context = contextvars.copy_context()
         with self._lock:
             if _at_exit:
-                raise ExecutorShutdown("cannot schedule new futures after interpreter shutdown")
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._shut_down:
-                raise ExecutorShutdown("cannot schedule new futures after shutdown")
+                raise RuntimeError("cannot schedule new futures after shutdown")
             if self._engine is None or self._engine.pid != os.getpid():
                 self._engine = _Engine(self._thread_name, self._max_tasks)
                 weakref.finalize(self, self._engine.finish).atexit = False

@@ -339,9 +339,33 @@ impl FutureCore {
         self.begin()
     }
 
-    /// Ends a future that runs; the caller sees to the effects. `None` if it has ended already, which only foreign hands can do.
+    /// Ends a future that nobody waits for and nobody has opened: no more than a few fields to write. Gives the outcome back otherwise.
+    fn finish_unheard(&self, outcome: Outcome) -> Result<(), Outcome> {
+        let mut state = self.lock();
+        let unheard = state.listeners.is_empty() && state.opened.is_none() && state.work.is_none();
+        if state.phase.is_done() || !unheard {
+            return Err(outcome);
+        }
+        state.outcome = Some(outcome);
+        state.phase = Phase::Finished;
+        Ok(())
+    }
+
+    /// Ends a future that runs; the caller sees to the effects, if there are any.
     pub(crate) fn finish(slf: &Bound<'_, Self>, outcome: Outcome) -> PyResult<Option<Effects>> {
-        Ok(Self::change(slf, Change::Finish(outcome))?.ok())
+        match slf.get().finish_unheard(outcome) {
+            Ok(()) => Ok(None),
+            Err(outcome) => Ok(Self::change(slf, Change::Finish(outcome))?.ok()),
+        }
+    }
+
+    /// Ends it on behalf of an executor.
+    fn set_outcome(slf: &Bound<'_, Self>, outcome: Outcome) -> PyResult<()> {
+        let Err(outcome) = slf.get().finish_unheard(outcome) else { return Ok(()) };
+        match Self::change(slf, Change::Finish(outcome))? {
+            Ok(effects) => effects.run(slf),
+            Err(refused) => Err(Self::refused(slf, &refused)),
+        }
     }
 
     /// Fails it, unless it is done.
@@ -600,6 +624,9 @@ impl FutureCore {
     /// CancelledError if it was cancelled.
     #[pyo3(signature = (timeout = None))]
     fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        if let State { phase: Phase::Finished, outcome: Some(Outcome::Value(value)), .. } = &*slf.get().lock() {
+            return Ok(value.clone_ref(slf.py()));
+        }
         Self::outcome_within(slf, timeout)?.into_result(slf.py())
     }
 
@@ -657,10 +684,7 @@ impl FutureCore {
     /// Raises InvalidStateError if it has ended already.
     #[pyo3(signature = (result))]
     fn set_result(slf: &Bound<'_, Self>, result: Py<PyAny>) -> PyResult<()> {
-        match Self::change(slf, Change::Finish(Outcome::Value(result)))? {
-            Ok(effects) => effects.run(slf),
-            Err(refused) => Err(Self::refused(slf, &refused)),
-        }
+        Self::set_outcome(slf, Outcome::Value(result))
     }
 
     /// For executors: the task has raised `exception`.
@@ -668,15 +692,9 @@ impl FutureCore {
     /// Raises InvalidStateError if it has ended already.
     #[pyo3(signature = (exception))]
     fn set_exception(slf: &Bound<'_, Self>, exception: Bound<'_, PyAny>) -> PyResult<()> {
-        let outcome = if exception.is_none() {
-            Outcome::Value(exception.unbind())
-        } else {
-            Outcome::Raised(exception.unbind())
-        };
-        match Self::change(slf, Change::Finish(outcome))? {
-            Ok(effects) => effects.run(slf),
-            Err(refused) => Err(Self::refused(slf, &refused)),
-        }
+        let none = exception.is_none();
+        let exception = exception.unbind();
+        Self::set_outcome(slf, if none { Outcome::Value(exception) } else { Outcome::Raised(exception) })
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {

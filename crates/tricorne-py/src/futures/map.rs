@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::{FutureCore, Outcome};
 use super::thread_pool::ThreadPool;
 use super::watch::Watch;
-use super::work::Work;
+use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Shared};
 use super::{fork, park};
 use crate::error;
@@ -74,7 +74,7 @@ struct Books {
 struct Source {
     function: Py<PyAny>,
     input: Py<PyIterator>,
-    context: Py<PyAny>,
+    context: Context,
     initializer: Option<Initializer>,
 }
 
@@ -153,13 +153,14 @@ impl MapState {
     }
 
     fn submit(self: &Arc<Self>, py: Python<'_>, source: &Source, args: &Bound<'_, PyTuple>) -> PyResult<Py<FutureCore>> {
-        let function = source.function.bind(py);
-        let call = match args.len() {
-            1 => (function, args.get_borrowed_item(0)?).into_pyobject(py)?,
-            _ => PyTuple::new(py, std::iter::once(function.clone()).chain(args.iter()).collect::<Vec<_>>())?,
+        let function = source.function.clone_ref(py);
+        let call = if args.len() == 1 {
+            Call::WithOne(function, args.get_item(0)?.unbind())
+        } else {
+            let function = function.into_bound(py);
+            Call::WithMany(PyTuple::new(py, std::iter::once(function).chain(args.iter()).collect::<Vec<_>>())?.unbind(), None)
         };
-        let context = source.context.call_method0(py, intern!(py, "copy"))?;
-        let work = Work::new(call.unbind(), None, context, self.shared.number());
+        let work = Work::new(call, source.context.copy(py)?, self.shared.number());
         let task = Py::new(py, FutureCore::with_work(work, fork::generation()))?;
         if let Some(watch) = &self.watch {
             task.get().watch(watch);
@@ -384,7 +385,7 @@ impl MapIterator {
         let workers = shared.settings.max_workers;
         let window = options.buffer_size.unwrap_or(workers * WINDOW_PER_WORKER);
         let watch = (!options.ordered).then(Watch::each);
-        let source = Source { function, input, context: super::work::copy_context(py)?, initializer };
+        let source = Source { function, input, context: Context::current(py)?, initializer };
         let books = Books {
             source: Some(source),
             advancing: None,

@@ -10,7 +10,7 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::FutureCore;
 use super::map::{MapIterator, Options};
-use super::work::{Work, copy_context};
+use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Settings, Shared};
 use super::{fork, park, timer};
 
@@ -110,8 +110,7 @@ impl ThreadPool {
         let (shared, initializer) = (self.shared()?, self.initializer(py));
         let future = future_class(py)?.call0()?;
         let core = future.cast::<FutureCore>()?;
-        let kwargs = kwargs.filter(|kwargs| !kwargs.is_empty()).map(Bound::unbind);
-        let work = Work::new(args.unbind(), kwargs, copy_context(py)?, shared.number());
+        let work = Work::new(Call::new(args, kwargs)?, Context::current(py)?, shared.number());
         core.get().give_work(work, shared.generation);
         shared.submit(py, core.clone().unbind(), initializer.as_ref())?;
         Ok(future)
@@ -156,7 +155,7 @@ impl ThreadPool {
         }
         shared.close();
         if cancel_futures {
-            for task in shared.drain() {
+            for task in shared.take_unbegun() {
                 FutureCore::cancel(task.bind(py))?;
             }
         }

@@ -23,13 +23,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::future::{FutureCore, Outcome, Wake};
 use super::map::MapState;
-use super::work::Work;
+use super::work::{self, Work};
 use super::{fork, log, park};
 use crate::error;
 
@@ -264,7 +265,7 @@ impl Shared {
         let task = queue.tasks.pop_back();
         drop(queue);
         drop(task);
-        Err(pyo3::exceptions::PyRuntimeError::new_err(format!("can't start new thread: {refused}")))
+        Err(PyRuntimeError::new_err(format!("can't start new thread: {refused}")))
     }
 
     /// Waits, detached, until this worker may ask for the interpreter; false once there is nothing more to come.
@@ -376,8 +377,20 @@ impl Shared {
         self.call.notify_all();
     }
 
+    /// Takes the tasks out of the queue, but for those that a worker is already on its way to: they count as begun.
+    pub(crate) fn take_unbegun(&self) -> Vec<Py<FutureCore>> {
+        let mut queue = self.queue();
+        let coming = queue.workers.saturating_sub(queue.idle + self.running.load(Ordering::Relaxed));
+        let kept = coming.min(queue.tasks.len());
+        let unbegun = queue.tasks.split_off(kept);
+        drop(queue);
+        // Those that sleep in a closed pool may have nothing more to wait for.
+        self.call.notify_all();
+        unbegun.into()
+    }
+
     /// Takes all tasks out of the queue.
-    pub(crate) fn drain(&self) -> Vec<Py<FutureCore>> {
+    fn drain(&self) -> Vec<Py<FutureCore>> {
         let tasks = mem::take(&mut self.queue().tasks);
         // Those that sleep in a closed pool have nothing more to wait for.
         self.call.notify_all();
@@ -466,7 +479,7 @@ impl Queue {
             return Some(error::BrokenThreadPool::new_err(BROKEN));
         }
         self.closed.map(|closed| {
-            error::ExecutorShutdown::new_err(match closed {
+            PyRuntimeError::new_err(match closed {
                 Closed::ByShutdown => "cannot schedule new futures after shutdown",
                 Closed::ByExit => "cannot schedule new futures after interpreter shutdown",
             })
@@ -513,6 +526,7 @@ fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
         {
             shared.run_tasks(py, switch_interval(py), &mut wakes);
         }
+        work::forget_context();
     });
     if fork::generation() != shared.generation {
         // The only thread of a forked child: the pool is not this process's.
