@@ -1,5 +1,6 @@
 """What the tests share: plans over local pages and over pages of a server that holds them back."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,12 @@ import pytest
 from held_server import HeldServer
 
 PAGES = ["cats sleep all day", "dogs bark at night", "birds sing at dawn"]
+
+
+@pytest.fixture
+def deep() -> bool:
+    """Whether the long forms of tests are asked for."""
+    return os.environ.get("TRICORNE_DEEP") == "1"
 
 
 @pytest.fixture

@@ -9,7 +9,27 @@ The same from a shell is ``tricorne run plan.toml``, or ``python -m tricorne run
 """
 
 from tricorne._native import __version__
-from tricorne.errors import PlanError, RunError, TricorneError
+from tricorne.errors import (
+    BrokenExecutor,
+    BrokenThreadPool,
+    CancelledError,
+    InvalidStateError,
+    PlanError,
+    RunError,
+    TimeoutError,
+    TricorneError,
+)
 from tricorne.pipeline import Pipeline
 
-__all__ = ["Pipeline", "PlanError", "RunError", "TricorneError", "__version__"]
+__all__ = [
+    "BrokenExecutor",
+    "BrokenThreadPool",
+    "CancelledError",
+    "InvalidStateError",
+    "Pipeline",
+    "PlanError",
+    "RunError",
+    "TimeoutError",
+    "TricorneError",
+    "__version__",
+]

@@ -1,18 +1,24 @@
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future as StdFuture
 from os import PathLike
 from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, final, type_check_only
+from typing import Any, Final, Generic, ParamSpec, Protocol, Self, TypeVar, final, type_check_only
 
 from typing_extensions import disjoint_base
 
+from tricorne.futures import Future
+
 __all__ = [
+    "AsCompleted",
     "Awaiting",
     "Barrier",
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "FutureCore",
     "LifoQueue",
     "Lock",
+    "MapIterator",
     "Pipeline",
     "PriorityQueue",
     "Queue",
@@ -20,12 +26,23 @@ __all__ = [
     "RLock",
     "Semaphore",
     "SimpleQueue",
+    "StdWaiter",
+    "ThreadPool",
+    "TimerHandle",
     "WaitStats",
     "__version__",
+    "call_later",
+    "finish_pools",
     "main",
+    "run_inline",
+    "usable_cores",
+    "wait_futures",
 ]
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+_F = TypeVar("_F", bound=StdFuture[Any])
+_P = ParamSpec("_P")
 
 __version__: Final[str]
 
@@ -252,3 +269,78 @@ class SimpleQueue(Generic[_T]):
     def stats(self) -> QueueStats: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+
+# `tricorne.futures`
+
+@disjoint_base
+class FutureCore(Generic[_T]):
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def __init__(self) -> None: ...
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def __copy__(self) -> Self: ...
+    def cancel(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def running(self) -> bool: ...
+    def done(self) -> bool: ...
+    def result(self, timeout: float | None = None) -> _T: ...
+    def exception(self, timeout: float | None = None) -> BaseException | None: ...
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None: ...
+    def set_running_or_notify_cancel(self) -> bool: ...
+    def set_result(self, result: _T) -> None: ...
+    def set_exception(self, exception: BaseException | None) -> None: ...
+    def _cancel_and_notify(self) -> bool: ...
+
+@disjoint_base
+class ThreadPool:
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]: ...
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
+    def _set_up(
+        self,
+        max_workers: int,
+        name: str,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        stack_bytes: int,
+    ) -> None: ...
+    def _map(
+        self,
+        fn: Callable[..., _T],
+        input: Iterator[tuple[Any, ...]],
+        timeout: float | None,
+        buffersize: int | None,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> MapIterator[_T]: ...
+    def _stats(self) -> tuple[int, int, int, int, int]: ...
+
+@final
+class MapIterator(Generic[_T_co]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _T_co: ...
+    def close(self) -> None: ...
+
+@final
+class AsCompleted(Generic[_F]):
+    def __new__(cls, fs: Iterable[_F], timeout: float | None) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> _F: ...
+    def close(self) -> None: ...
+
+@final
+class StdWaiter:
+    def add_result(self, future: StdFuture[Any]) -> None: ...
+    def add_exception(self, future: StdFuture[Any]) -> None: ...
+    def add_cancelled(self, future: StdFuture[Any]) -> None: ...
+
+@final
+class TimerHandle:
+    def cancel(self) -> None: ...
+
+def wait_futures(
+    fs: Iterable[_F], timeout: float | None, return_when: str
+) -> tuple[set[_F], set[_F]]: ...
+def call_later(seconds: float, function: Callable[[], object]) -> TimerHandle: ...
+def run_inline(future: StdFuture[Any]) -> bool: ...
+def usable_cores() -> int: ...
+def finish_pools() -> None: ...

@@ -34,8 +34,6 @@ mod _native {
     use super::threading::{Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, WaitStats};
 
     #[pymodule_export]
-    use super::futures::fork::futures_after_fork_in_child;
-    #[pymodule_export]
     use super::futures::future::FutureCore;
     #[pymodule_export]
     use super::futures::map::MapIterator;

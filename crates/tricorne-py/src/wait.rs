@@ -163,6 +163,11 @@ pub(crate) fn watch_forks(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The number of this process among its forks: what belongs to threads of another one is not to be touched.
+pub(crate) fn process() -> u64 {
+    PROCESS.load(Ordering::Relaxed)
+}
+
 /// In the child of a fork, before other Python code runs in it: ends the waits of the threads that exist in the parent only.
 ///
 /// The forking thread itself may be inside a wait, if a signal handler forks: that one goes on.
@@ -183,7 +188,7 @@ fn runs_handlers(py: Python<'_>) -> PyResult<bool> {
     thread_local! {
         static KNOWN: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
     }
-    let process = PROCESS.load(Ordering::Relaxed);
+    let process = process();
     match KNOWN.get() {
         Some((of, known)) if of == process => Ok(known),
         _ => {

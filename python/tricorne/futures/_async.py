@@ -6,7 +6,7 @@ import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from tricorne.futures._base import Executor, Future
@@ -78,6 +78,31 @@ class AsyncExecutor(Executor):
                 weakref.finalize(self, self._engine.finish).atexit = False
             self._engine.submit(future, context, fn, args, kwargs)
         return future
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+    ) -> Iterator[T]:
+        """Run the coroutine ``fn(item)`` for each item of the iterables, and iterate over the results; see :meth:`Executor.map`.
+
+        By default 4 times ``max_tasks`` coroutines are submitted ahead, or 256 without ``max_tasks``.
+        """
+        results: Iterator[Any] = super().map(
+            fn,
+            *iterables,
+            timeout=timeout,
+            chunksize=chunksize,
+            buffersize=buffersize,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+        )
+        return results
 
     def _cancel(self, future: AsyncFuture[Any]) -> None:
         engine = self._engine

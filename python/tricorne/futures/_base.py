@@ -13,6 +13,7 @@ from tricorne.errors import TimeoutError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=concurrent.futures.Future[Any])
 
 FIRST_COMPLETED = "FIRST_COMPLETED"
 FIRST_EXCEPTION = "FIRST_EXCEPTION"
@@ -37,16 +38,16 @@ class Future(_native.FutureCore[T], concurrent.futures.Future[T]):
         return self.result()
 
 
-class DoneAndNotDoneFutures(NamedTuple, Generic[T]):
+class DoneAndNotDoneFutures(NamedTuple, Generic[F]):
     """What :func:`wait` returns: two sets of futures."""
 
-    done: set[concurrent.futures.Future[T]]
-    not_done: set[concurrent.futures.Future[T]]
+    done: set[F]
+    not_done: set[F]
 
 
 def wait(
-    fs: Iterable[concurrent.futures.Future[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
-) -> DoneAndNotDoneFutures[T]:
+    fs: Iterable[F], timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> DoneAndNotDoneFutures[F]:
     """Wait for futures, Tricorne's and the standard library's alike, for at most ``timeout`` seconds.
 
     ``return_when`` is ``FIRST_COMPLETED``, ``FIRST_EXCEPTION`` or ``ALL_COMPLETED``, and something else raises :class:`ValueError`. A
@@ -58,7 +59,7 @@ def wait(
     return DoneAndNotDoneFutures(done, not_done)
 
 
-def as_completed(fs: Iterable[concurrent.futures.Future[T]], timeout: float | None = None) -> Iterator[concurrent.futures.Future[T]]:
+def as_completed(fs: Iterable[F], timeout: float | None = None) -> Iterator[F]:
     """Iterate over futures, Tricorne's and the standard library's alike, in the order in which they end.
 
     A future that comes twice is handed out once; none is kept once it was handed out. Raises :class:`TimeoutError` if not all have ended

@@ -79,6 +79,7 @@ class ThreadPoolExecutor(_native.ThreadPool, Executor, concurrent.futures.Thread
             raise TypeError("initializer must be a callable")
         name = thread_name_prefix or f"ThreadPoolExecutor-{_pool_number()}"
         stack_bytes = threading.stack_size() or _STACK_BYTES
+        self._max_workers = max_workers
         self._set_up(max_workers, name, initializer, tuple(initargs), stack_bytes)
 
     def map(
@@ -133,4 +134,4 @@ def default_workers() -> int:
 # As in the standard library: the tasks of the main program are run before its other threads are waited for.
 threading._register_atexit(_native.finish_pools)  # type: ignore[attr-defined]
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_native.futures_after_fork_in_child)
+    os.register_at_fork(after_in_child=_native.after_fork_in_child)

@@ -16,20 +16,20 @@
 //! threads that are attached to the interpreter, so a fork finds it free.
 
 use std::ffi::CStr;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
-use tricorne::sync::Event;
 
-use super::{fork, log};
-use super::park;
+use super::log;
 use super::watch::Watch;
 use super::work::Work;
-use crate::error;
+use crate::{error, timeout, wait};
 
 /// What has become of a future; the names are those of `concurrent.futures`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,8 +119,8 @@ impl Outcome {
 enum Listener {
     /// A callback of `add_done_callback`.
     Callback(Py<PyAny>),
-    /// Threads in `result` and `exception`; they share one event.
-    Event(Arc<Event>),
+    /// A thread in `result` or `exception`.
+    Waker(Waker),
     /// Somebody who watches several futures.
     Watch(Arc<Watch>),
 }
@@ -138,20 +138,20 @@ struct State {
     work: Option<Work>,
     listeners: Vec<Listener>,
     opened: Option<Box<Opened>>,
-    /// The process whose threads end this future; 0 if it belongs to no pool.
-    owner: u32,
+    /// The process whose threads end this future, if it is that of a pool.
+    owner: Option<u64>,
 }
 
 /// A thread to wake. It can be done later, when the interpreter is free for it.
 pub(crate) enum Wake {
-    Event(Arc<Event>),
+    Waker(Waker),
     Watch(Arc<Watch>),
 }
 
 impl Wake {
-    pub(crate) fn wake(&self) {
+    pub(crate) fn wake(self) {
         match self {
-            Self::Event(event) => event.set(),
+            Self::Waker(waker) => waker.wake(),
             Self::Watch(watch) => watch.wake(),
         }
     }
@@ -223,6 +223,11 @@ fn call_back(future: &Bound<'_, FutureCore>, callback: &Bound<'_, PyAny>) -> PyR
 }
 
 impl State {
+    /// Whether the threads that could end it did not survive a fork.
+    fn is_of_another_process(&self) -> bool {
+        !self.phase.is_done() && self.owner.is_some_and(|owner| owner != wait::process())
+    }
+
     fn apply(&mut self, py: Python<'_>, change: Change) -> Result<Effects, Refused> {
         let mut effects = Effects {
             wakes: Vec::new(),
@@ -268,7 +273,7 @@ impl State {
         for listener in std::mem::take(&mut self.listeners) {
             match (listener, watches) {
                 (Listener::Callback(callback), _) => effects.callbacks.push(callback),
-                (Listener::Event(event), _) => effects.wakes.push(Wake::Event(event)),
+                (Listener::Waker(waker), _) => effects.wakes.push(Wake::Waker(waker)),
                 (Listener::Watch(watch), Some(failed)) => effects.watches.push((watch, failed)),
                 (listener @ Listener::Watch(_), None) => self.listeners.push(listener),
             }
@@ -291,22 +296,22 @@ impl FutureCore {
                 work: None,
                 listeners: Vec::new(),
                 opened: None,
-                owner: 0,
+                owner: None,
             }),
         }
     }
 
     /// A future whose task is `work`, for a pool of the process of that generation.
-    pub(crate) fn with_work(work: Work, owner: u32) -> Self {
+    pub(crate) fn with_work(work: Work, owner: u64) -> Self {
         let future = Self::pending();
         future.give_work(work, owner);
         future
     }
 
     /// Makes it the future of a task.
-    pub(crate) fn give_work(&self, work: Work, owner: u32) {
+    pub(crate) fn give_work(&self, work: Work, owner: u64) {
         let mut state = self.lock();
-        state.owner = owner;
+        state.owner = Some(owner);
         let before = state.work.replace(work);
         drop(state);
         drop(before);
@@ -451,20 +456,16 @@ impl FutureCore {
     }
 
     /// Waits for the outcome, for so many seconds.
-    fn outcome_within(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Outcome> {
-        match slf.get().outcome(slf.py()) {
-            Some(outcome) => outcome,
-            None => Self::outcome_until(slf, park::deadline_after(timeout)?),
-        }
-    }
-
-    /// Waits for the outcome.
-    fn outcome_until(slf: &Bound<'_, Self>, deadline: Option<Instant>) -> PyResult<Outcome> {
+    fn outcome_within(slf: &Bound<'_, Self>, seconds: Option<&Bound<'_, PyAny>>) -> PyResult<Outcome> {
         let py = slf.py();
-        if !Self::wait_until(slf, deadline)? {
+        let core = slf.get();
+        core.let_others_finish(py)?;
+        if let Some(outcome) = core.outcome(py) {
+            return outcome;
+        }
+        if !Self::wait_until(slf, timeout::deadline(seconds)?)? {
             return Err(error::TimeoutError::new_err(()));
         }
-        let core = slf.get();
         core.outcome(py).unwrap_or_else(|| Err(PyRuntimeError::new_err("the future was reset")))
     }
 
@@ -474,49 +475,42 @@ impl FutureCore {
         let core = slf.get();
         // A worker that waits for a task of its own pool runs it.
         super::worker::run_inline(slf)?;
-        while let Some(event) = core.event()? {
-            let done = park::wait_until(py, deadline, |until| match until {
-                Some(until) => event.wait_deadline(until),
-                None => {
-                    event.wait();
-                    true
-                }
-            })?;
-            // The last look: it may have been finished while the thread attached.
-            if !done && !core.phase().is_done() {
-                return Ok(false);
-            }
-        }
-        let condition = core.lock().opened.as_ref().map(|opened| opened.condition.clone_ref(py));
-        if let Some(condition) = condition {
-            // Whoever sets the fields of an open future by hand may still be about it.
-            condition.call_method0(py, intern!(py, "acquire"))?;
-            condition.call_method0(py, intern!(py, "release"))?;
-        }
-        Ok(true)
-    }
-
-    /// The event to wait for; nothing if it is done.
-    fn event(&self) -> PyResult<Option<Arc<Event>>> {
-        let mut state = self.lock();
-        if state.phase.is_done() {
-            return Ok(None);
-        }
-        if state.owner != 0 && state.owner != fork::generation() {
-            drop(state);
+        if core.lock().is_of_another_process() {
             return Err(error::BrokenExecutor::new_err(
                 "the task runs in the process that this one was forked from",
             ));
         }
-        let existing = state.listeners.iter().find_map(|listener| match listener {
-            Listener::Event(event) => Some(Arc::clone(event)),
-            _ => None,
-        });
-        Ok(Some(existing.unwrap_or_else(|| {
-            let event = Arc::new(Event::new());
-            state.listeners.push(Listener::Event(Arc::clone(&event)));
-            event
-        })))
+        let future = slf.clone().unbind();
+        let done = poll_fn(move |context| future.get().poll_done(context.waker()));
+        if wait::wait(py, done, deadline)?.is_none() {
+            return Ok(false);
+        }
+        core.let_others_finish(py)?;
+        Ok(true)
+    }
+
+    /// Whoever writes the fields of an open future by hand holds its condition until all are written.
+    fn let_others_finish(&self, py: Python<'_>) -> PyResult<()> {
+        let condition = self.lock().opened.as_ref().map(|opened| opened.condition.clone_ref(py));
+        if let Some(condition) = condition {
+            condition.call_method0(py, intern!(py, "acquire"))?;
+            condition.call_method0(py, intern!(py, "release"))?;
+        }
+        Ok(())
+    }
+
+    /// Ready once it is done. A waker that is left behind by a wait that ended is that of a thread: it comes to nothing, and no thread
+    /// leaves more than one.
+    fn poll_done(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.phase.is_done() {
+            return Poll::Ready(());
+        }
+        let known = |listener: &Listener| matches!(listener, Listener::Waker(known) if known.will_wake(waker));
+        if !state.listeners.iter().any(known) {
+            state.listeners.push(Listener::Waker(waker.clone()));
+        }
+        Poll::Pending
     }
 
     /// Opens the future for the standard library's `wait`.
@@ -568,11 +562,14 @@ fn tell_opened(
 #[pymethods]
 impl FutureCore {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+    #[pyo3(signature = (*args, **kwargs), text_signature = None)]
+    fn new(args: &Bound<'_, PyAny>, kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        // They are for `__init__` of a subclass.
+        let _ = (args, kwargs);
         Self::pending()
     }
 
+    #[pyo3(text_signature = "($self)")]
     fn __init__(&self) {}
 
     /// Cancel the task if it has not begun. Returns False if it runs or is done, otherwise True.
@@ -623,8 +620,10 @@ impl FutureCore {
     /// `timeout` is in seconds; None waits for ever. Raises what the task raised, TimeoutError if it is not done in time, and
     /// CancelledError if it was cancelled.
     #[pyo3(signature = (timeout = None))]
-    fn result(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        if let State { phase: Phase::Finished, outcome: Some(Outcome::Value(value)), .. } = &*slf.get().lock() {
+    fn result(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        if let State { phase: Phase::Finished, outcome: Some(Outcome::Value(value)), opened: None, .. } =
+            &*slf.get().lock()
+        {
             return Ok(value.clone_ref(slf.py()));
         }
         Self::outcome_within(slf, timeout)?.into_result(slf.py())
@@ -635,7 +634,7 @@ impl FutureCore {
     /// `timeout` is in seconds; None waits for ever. Raises TimeoutError if it is not done in time, and CancelledError if it was
     /// cancelled.
     #[pyo3(signature = (timeout = None))]
-    fn exception(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+    fn exception(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         match Self::outcome_within(slf, timeout)? {
             Outcome::Value(_) => Ok(None),
             Outcome::Raised(exception) => Ok(Some(exception)),
@@ -754,18 +753,18 @@ impl FutureCore {
     fn write_state(&self, text: &str) -> PyResult<()> {
         let phase = Phase::from_text(text)
             .ok_or_else(|| PyValueError::new_err(format!("`{text}` is not a state of a future")))?;
-        let mut effects = Vec::new();
+        let mut wakers = Vec::new();
         let mut state = self.lock();
         state.phase = phase;
         if phase.is_done() {
-            effects.extend(state.listeners.iter().filter_map(|listener| match listener {
-                Listener::Event(event) => Some(Arc::clone(event)),
+            wakers.extend(state.listeners.iter().filter_map(|listener| match listener {
+                Listener::Waker(waker) => Some(waker.clone()),
                 _ => None,
             }));
         }
         drop(state);
-        for event in effects {
-            event.set();
+        for waker in wakers {
+            waker.wake();
         }
         Ok(())
     }

@@ -7,7 +7,9 @@
 //! has run it. What was iterated and then dropped is cancelled instead.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -21,8 +23,7 @@ use super::thread_pool::ThreadPool;
 use super::watch::Watch;
 use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Shared};
-use super::{fork, park};
-use crate::error;
+use crate::{error, wait};
 
 /// Tasks shorter than this are not worth a hand-over of the interpreter each: the window grows until a hand-over serves many.
 const TINY_TASK: Duration = Duration::from_micros(50);
@@ -47,14 +48,14 @@ pub(crate) struct MapState {
     /// Results in the order in which they come, if that is asked for.
     watch: Option<Arc<Watch>>,
     books: Mutex<Books>,
-    /// Nobody advances the input any more.
-    let_go: Condvar,
 }
 
 struct Books {
     /// `None` while somebody advances it, and once it is used up or cut off.
     source: Option<Source>,
     advancing: Option<ThreadId>,
+    /// Those who wait until nobody advances it.
+    waiting: Vec<Waker>,
     /// The tasks in the window, oldest first.
     tasks: VecDeque<Py<FutureCore>>,
     window: usize,
@@ -113,8 +114,11 @@ impl MapState {
         if !used_up {
             books.source = source.take();
         }
+        let waiting = std::mem::take(&mut books.waiting);
         drop(books);
-        self.let_go.notify_all();
+        for waker in waiting {
+            waker.wake();
+        }
         if let Some(source) = source {
             drop(source);
             self.shared.remove_map(self);
@@ -161,7 +165,7 @@ impl MapState {
             Call::WithMany(PyTuple::new(py, std::iter::once(function).chain(args.iter()).collect::<Vec<_>>())?.unbind(), None)
         };
         let work = Work::new(call, source.context.copy(py)?, self.shared.number());
-        let task = Py::new(py, FutureCore::with_work(work, fork::generation()))?;
+        let task = Py::new(py, FutureCore::with_work(work, wait::process()))?;
         if let Some(watch) = &self.watch {
             task.get().watch(watch);
         }
@@ -245,6 +249,10 @@ impl MapState {
                     let place = books.tasks.iter().position(|other| other.is(task));
                     place.and_then(|place| books.tasks.remove(place))
                 };
+                // One that a closed map has cancelled.
+                if removed.is_none() {
+                    continue;
+                }
                 drop(removed);
                 self.advance(py, Goal::Window)?;
                 return Ok(task.get().outcome(py));
@@ -291,18 +299,8 @@ impl MapState {
                 // The input itself shuts the pool down: it cannot be advanced before it returns.
                 Some(thread) if thread == thread::current().id() => return Ok(()),
                 Some(_) => {
-                    park::wait_until(py, None, |until| {
-                        let mut books = self.lock();
-                        while books.advancing.is_some() {
-                            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-                            if left.is_zero() {
-                                return false;
-                            }
-                            books =
-                                self.let_go.wait_timeout(books, left).unwrap_or_else(PoisonError::into_inner).0;
-                        }
-                        true
-                    })?;
+                    let state = Arc::clone(self);
+                    wait::wait(py, poll_fn(move |context| state.poll_let_go(context.waker())), None)?;
                 }
                 None => break,
             }
@@ -316,6 +314,17 @@ impl MapState {
             Some(raised) => Err(raised),
             None => Ok(()),
         }
+    }
+
+    fn poll_let_go(&self, waker: &Waker) -> Poll<()> {
+        let mut books = self.lock();
+        if books.advancing.is_none() {
+            return Poll::Ready(());
+        }
+        if !books.waiting.iter().any(|known| known.will_wake(waker)) {
+            books.waiting.push(waker.clone());
+        }
+        Poll::Pending
     }
 
     /// Submits no more, and cancels what has not begun.
@@ -389,6 +398,7 @@ impl MapIterator {
         let books = Books {
             source: Some(source),
             advancing: None,
+            waiting: Vec::new(),
             tasks: VecDeque::new(),
             window,
             largest_window: workers * GROWN_PER_WORKER,
@@ -401,7 +411,7 @@ impl MapIterator {
         };
         let fixed = options.buffer_size.is_some();
         let state =
-            Arc::new(MapState { shared, options, watch, books: Mutex::new(books), let_go: Condvar::new() });
+            Arc::new(MapState { shared, options, watch, books: Mutex::new(books) });
         if !fixed {
             state.shared.add_map(&state);
         }

@@ -1,9 +1,7 @@
 //! Futures and the thread pool of `tricorne.futures`.
 
-pub(crate) mod fork;
 pub(crate) mod future;
 pub(crate) mod map;
-pub(crate) mod park;
 pub(crate) mod thread_pool;
 pub(crate) mod timer;
 pub(crate) mod watch;

@@ -12,7 +12,8 @@ use super::future::FutureCore;
 use super::map::{MapIterator, Options};
 use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Settings, Shared};
-use super::{fork, park, timer};
+use super::timer;
+use crate::{timeout, wait};
 
 /// What the figures of a pool are in Python.
 type StatsTuple = (usize, usize, usize, u64, u64);
@@ -42,7 +43,7 @@ impl ThreadPool {
         let Some(shared) = &parts.shared else {
             return Err(PyRuntimeError::new_err("ThreadPoolExecutor.__init__() was not called"));
         };
-        if shared.generation == fork::generation() {
+        if shared.process == wait::process() {
             return Ok(Arc::clone(shared));
         }
         let fresh = Shared::new(shared.settings.clone());
@@ -61,8 +62,10 @@ impl ThreadPool {
 #[pymethods]
 impl ThreadPool {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+    #[pyo3(signature = (*args, **kwargs), text_signature = None)]
+    fn new(args: &Bound<'_, PyAny>, kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+        // They are for `__init__` of a subclass.
+        let _ = (args, kwargs);
         Self { parts: Mutex::default() }
     }
 
@@ -111,7 +114,7 @@ impl ThreadPool {
         let future = future_class(py)?.call0()?;
         let core = future.cast::<FutureCore>()?;
         let work = Work::new(Call::new(args, kwargs)?, Context::current(py)?, shared.number());
-        core.get().give_work(work, shared.generation);
+        core.get().give_work(work, shared.process);
         shared.submit(py, core.clone().unbind(), initializer.as_ref())?;
         Ok(future)
     }
@@ -123,14 +126,14 @@ impl ThreadPool {
         slf: &Bound<'_, Self>,
         r#fn: Py<PyAny>,
         input: Bound<'_, PyIterator>,
-        timeout: Option<f64>,
+        timeout: Option<&Bound<'_, PyAny>>,
         buffersize: Option<usize>,
         ordered: bool,
         return_exceptions: bool,
     ) -> PyResult<MapIterator> {
         let pool = slf.get();
         let options = Options {
-            deadline: park::deadline_after(timeout)?,
+            deadline: timeout::deadline(timeout)?,
             buffer_size: buffersize,
             ordered,
             return_exceptions,
@@ -162,12 +165,6 @@ impl ThreadPool {
         if wait { shared.join(py) } else { Ok(()) }
     }
 
-    /// The most workers there will be.
-    #[getter(_max_workers)]
-    fn get_max_workers(&self) -> PyResult<usize> {
-        Ok(self.shared()?.settings.max_workers)
-    }
-
     /// Workers, tasks being run, tasks waiting, tasks submitted so far, tasks ended so far.
     fn _stats(&self) -> PyResult<StatsTuple> {
         let stats = self.shared()?.stats();
@@ -193,7 +190,7 @@ impl Drop for ThreadPool {
     fn drop(&mut self) {
         let parts = std::mem::take(&mut *self.lock());
         let Some(shared) = parts.shared else { return };
-        if shared.generation != fork::generation() {
+        if shared.process != wait::process() {
             std::mem::forget(shared);
             return;
         }
@@ -223,7 +220,7 @@ fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 #[pyfunction]
 pub(crate) fn finish_pools(py: Python<'_>) -> PyResult<()> {
     let pools = worker::pools();
-    let pools = pools.iter().filter(|pool| pool.generation == fork::generation());
+    let pools = pools.iter().filter(|pool| pool.process == wait::process());
     for pool in pools.clone() {
         for map in pool.maps() {
             map.run_out(py, true)?;

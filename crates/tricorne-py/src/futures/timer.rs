@@ -1,21 +1,24 @@
 //! Calls that are made later: one thread for the whole process, started with the first.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{fork, log, park};
+use super::log;
+use crate::{timeout, wait};
 
 /// The calls that are to come, by their time and a number.
 type Calls = BTreeMap<(Instant, u64), Py<PyAny>>;
 
 /// The timer of one process.
 struct Timer {
-    generation: u32,
+    process: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -27,6 +30,7 @@ struct State {
     /// Nothing is kept for later any more.
     ending: bool,
     ended: bool,
+    joining: Vec<Waker>,
 }
 
 /// Only taken while attached.
@@ -37,12 +41,12 @@ impl Timer {
     fn of_process() -> PyResult<Arc<Self>> {
         let mut timer = TIMER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(timer) = &*timer
-            && timer.generation == fork::generation()
+            && timer.process == wait::process()
         {
             return Ok(Arc::clone(timer));
         }
         let fresh = Arc::new(Self {
-            generation: fork::generation(),
+            process: wait::process(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -70,8 +74,23 @@ impl Timer {
                 }
             }
         });
-        self.lock().ended = true;
-        self.changed.notify_all();
+        let joining = {
+            let mut state = self.lock();
+            state.ended = true;
+            std::mem::take(&mut state.joining)
+        };
+        for waker in joining {
+            waker.wake();
+        }
+    }
+
+    fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        let mut state = self.lock();
+        if state.ended {
+            return Poll::Ready(());
+        }
+        state.joining.push(waker.clone());
+        Poll::Pending
     }
 
     /// Waits for the next call that is due; `None` at the end.
@@ -106,7 +125,7 @@ pub(crate) struct TimerHandle {
 impl TimerHandle {
     /// Take the call back, unless it is being made.
     fn cancel(&self) {
-        if self.timer.generation == fork::generation() {
+        if self.timer.process == wait::process() {
             let call = self.timer.lock().calls.remove(&self.key);
             drop(call);
         }
@@ -116,11 +135,8 @@ impl TimerHandle {
 /// Has `function()` called by the timer's thread in so many seconds; at the end of the interpreter at once.
 #[pyfunction]
 pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHandle> {
-    let due = match park::deadline_after(Some(seconds))? {
-        Some(due) => due,
-        // Further than the clock goes.
-        None => Instant::now() + std::time::Duration::from_secs(u32::MAX.into()),
-    };
+    // Further than the clock goes is as good as never.
+    let due = timeout::after(seconds).unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
     let timer = Timer::of_process()?;
     let mut state = timer.lock();
     if state.ending {
@@ -139,24 +155,9 @@ pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHan
 /// Makes the calls that are to come at once and ends the thread.
 pub(crate) fn finish(py: Python<'_>) -> PyResult<()> {
     let timer = TIMER.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let Some(timer) = timer.filter(|timer| timer.generation == fork::generation()) else { return Ok(()) };
+    let Some(timer) = timer.filter(|timer| timer.process == wait::process()) else { return Ok(()) };
     timer.lock().ending = true;
     timer.changed.notify_all();
-    park::wait_until(py, None, |until| {
-        let mut state = timer.lock();
-        while !state.ended {
-            state = match until {
-                None => timer.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    timer.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        true
-    })?;
+    wait::wait(py, poll_fn(move |context| timer.poll_ended(context.waker())), None)?;
     Ok(())
 }

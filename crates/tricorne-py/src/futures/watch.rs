@@ -4,7 +4,9 @@
 //! the waiters that they know.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
@@ -13,8 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
 
 use super::future::FutureCore;
-use super::{park, worker};
-use crate::error;
+use super::worker;
+use crate::{error, timeout, wait};
 
 /// When a watch is over.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,6 @@ enum Rule {
 pub(crate) struct Watch {
     rule: Rule,
     seen: Mutex<Seen>,
-    changed: Condvar,
 }
 
 struct Seen {
@@ -39,14 +40,15 @@ struct Seen {
     /// How many are not settled yet.
     left: usize,
     over: bool,
+    /// Those who wait to see more.
+    wakers: Vec<Waker>,
 }
 
 impl Watch {
     fn new(rule: Rule) -> Self {
         Self {
             rule,
-            seen: Mutex::new(Seen { settled: VecDeque::new(), left: 0, over: false }),
-            changed: Condvar::new(),
+            seen: Mutex::new(Seen { settled: VecDeque::new(), left: 0, over: false, wakers: Vec::new() }),
         }
     }
 
@@ -80,7 +82,10 @@ impl Watch {
     }
 
     pub(crate) fn wake(&self) {
-        self.changed.notify_all();
+        let wakers = std::mem::take(&mut self.lock().wakers);
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     /// The next one that was settled.
@@ -89,25 +94,21 @@ impl Watch {
     }
 
     /// Waits until there is something to see; false if the time is up before.
-    pub(crate) fn wait(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
-        park::wait_until(py, deadline, |until| {
-            let mut seen = self.lock();
-            loop {
-                if seen.over || !seen.settled.is_empty() {
-                    return true;
-                }
-                seen = match until {
-                    None => self.changed.wait(seen).unwrap_or_else(PoisonError::into_inner),
-                    Some(until) => {
-                        let left = until.saturating_duration_since(Instant::now());
-                        if left.is_zero() {
-                            return false;
-                        }
-                        self.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-            }
-        })
+    pub(crate) fn wait(self: &Arc<Self>, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
+        let watch = Arc::clone(self);
+        let changed = poll_fn(move |context| watch.poll_changed(context.waker()));
+        Ok(wait::wait(py, changed, deadline)?.is_some())
+    }
+
+    fn poll_changed(&self, waker: &Waker) -> Poll<()> {
+        let mut seen = self.lock();
+        if seen.over || !seen.settled.is_empty() {
+            return Poll::Ready(());
+        }
+        if !seen.wakers.iter().any(|known| known.will_wake(waker)) {
+            seen.wakers.push(waker.clone());
+        }
+        Poll::Pending
     }
 }
 
@@ -240,7 +241,7 @@ fn distinct<'py>(futures: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>
 pub(crate) fn wait_futures<'py>(
     py: Python<'py>,
     fs: &Bound<'py, PyAny>,
-    timeout: Option<f64>,
+    timeout: Option<&Bound<'py, PyAny>>,
     return_when: &str,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let rule = match return_when {
@@ -249,7 +250,7 @@ pub(crate) fn wait_futures<'py>(
         "ALL_COMPLETED" => Rule::All,
         _ => return Err(PyValueError::new_err(format!("invalid return condition: `{return_when}`"))),
     };
-    let deadline = park::deadline_after(timeout)?;
+    let deadline = timeout::deadline(timeout)?;
     let futures = distinct(fs)?;
     let watch = Arc::new(Watch::new(rule));
     // One more than there are, until all have the watch: it is not over before.
@@ -314,8 +315,8 @@ impl AsCompleted {
 #[pymethods]
 impl AsCompleted {
     #[new]
-    fn new(fs: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Self> {
-        let deadline = park::deadline_after(timeout)?;
+    fn new(fs: &Bound<'_, PyAny>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let deadline = timeout::deadline(timeout)?;
         let watch = Watch::each();
         let mut watching = Watching::new(Arc::clone(&watch));
         let mut futures = HashMap::new();

@@ -18,8 +18,10 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
@@ -31,8 +33,8 @@ use pyo3::types::PyTuple;
 use super::future::{FutureCore, Outcome, Wake};
 use super::map::MapState;
 use super::work::{self, Work};
-use super::{fork, log, park};
-use crate::error;
+use super::log;
+use crate::{error, wait};
 
 thread_local! {
     /// The pool that this thread works for.
@@ -91,12 +93,10 @@ pub(crate) struct Settings {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     number: u64,
-    pub(crate) generation: u32,
+    pub(crate) process: u64,
     queue: Mutex<Queue>,
     /// A worker was called, or there is nothing more to come.
     call: Condvar,
-    /// A worker has ended.
-    ended: Condvar,
     /// Workers that have a task.
     running: AtomicUsize,
     finished: AtomicU64,
@@ -116,6 +116,8 @@ struct Queue {
     asking: usize,
     /// Workers that wait in `shutdown` for the others.
     leaving: usize,
+    /// Those who wait for workers to end.
+    joining: Vec<Waker>,
     submitted: u64,
     closed: Option<Closed>,
     broken: bool,
@@ -165,7 +167,7 @@ impl Shared {
             settings,
             // Relaxed: only the numbers' being different matters.
             number: NEXT.fetch_add(1, Ordering::Relaxed),
-            generation: fork::generation(),
+            process: wait::process(),
             queue: Mutex::new(Queue {
                 tasks: VecDeque::new(),
                 workers: 0,
@@ -174,12 +176,12 @@ impl Shared {
                 called: 0,
                 asking: 0,
                 leaving: 0,
+                joining: Vec::new(),
                 submitted: 0,
                 closed: AT_EXIT.load(Ordering::Relaxed).then_some(Closed::ByExit),
                 broken: false,
             }),
             call: Condvar::new(),
-            ended: Condvar::new(),
             running: AtomicUsize::new(0),
             finished: AtomicU64::new(0),
             maps: Mutex::default(),
@@ -336,7 +338,7 @@ impl Shared {
                 report(py, "Exception in worker", &raised);
             }
             drop(task);
-            if since.elapsed() >= switch_interval || fork::generation() != self.generation {
+            if since.elapsed() >= switch_interval || wait::process() != self.process {
                 return;
             }
         }
@@ -398,7 +400,7 @@ impl Shared {
     }
 
     /// Waits until all workers have ended, apart from this thread if it is one, which runs what is left.
-    pub(crate) fn join(&self, py: Python<'_>) -> PyResult<()> {
+    pub(crate) fn join(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let own = own_pool().is_some_and(|pool| pool.number == self.number);
         if own {
             while let Some(task) = self.take(false) {
@@ -406,28 +408,33 @@ impl Shared {
                 run_inline(task.bind(py))?;
             }
             self.queue().leaving += 1;
-            self.ended.notify_all();
+            self.wake_joining();
         }
-        let waited = park::wait_until(py, None, |until| {
-            let mut queue = self.queue();
-            while queue.workers > queue.leaving {
-                queue = match until {
-                    None => self.ended.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                    Some(until) => {
-                        let left = until.saturating_duration_since(Instant::now());
-                        if left.is_zero() {
-                            return false;
-                        }
-                        self.ended.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                };
-            }
-            true
-        });
+        let shared = Arc::clone(self);
+        let ended = poll_fn(move |context| shared.poll_ended(context.waker()));
+        let waited = wait::wait(py, ended, None);
         if own {
             self.queue().leaving -= 1;
         }
         waited.map(|_| ())
+    }
+
+    fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        let mut queue = self.queue();
+        if queue.workers <= queue.leaving {
+            return Poll::Ready(());
+        }
+        if !queue.joining.iter().any(|known| known.will_wake(waker)) {
+            queue.joining.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    fn wake_joining(&self) {
+        let joining = mem::take(&mut self.queue().joining);
+        for waker in joining {
+            waker.wake();
+        }
     }
 
     /// Fails everything that waits, and what comes later: the initializer has failed.
@@ -516,7 +523,7 @@ fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
         }
         let mut wakes: Vec<Wake> = Vec::new();
         // The wakes of the last tasks come first: the interpreter is free by now.
-        while fork::generation() == shared.generation
+        while wait::process() == shared.process
             && py.detach(|| {
                 for wake in wakes.drain(..) {
                     wake.wake();
@@ -528,13 +535,13 @@ fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
         }
         work::forget_context();
     });
-    if fork::generation() != shared.generation {
+    if wait::process() != shared.process {
         // The only thread of a forked child: the pool is not this process's.
         return;
     }
     let _ = attached;
     shared.queue().workers -= 1;
-    shared.ended.notify_all();
+    shared.wake_joining();
 }
 
 /// Makes the thread known to `threading` under its name, with the trace and profile functions that are set for new threads.
