@@ -528,6 +528,17 @@ def test_a_map_can_be_iterated_after_shutdown() -> None:
     assert [first, *results] == list(range(500))
 
 
+def test_one_thread_iterates_while_another_shuts_down() -> None:
+    pool = ThreadPoolExecutor(2)
+    results = pool.map(abs, range(20_000))
+    taken = [next(results)]
+    thread = threading.Thread(target=pool.shutdown)
+    thread.start()
+    taken.extend(results)
+    thread.join(60)
+    assert taken == list(range(20_000))
+
+
 def test_shutdown_that_cancels_ends_maps() -> None:
     pool = ThreadPoolExecutor(1)
     event = hold(pool, 1)

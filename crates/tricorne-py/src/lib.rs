@@ -42,9 +42,9 @@ mod _native {
     #[pymodule_export]
     use super::futures::timer::{TimerHandle, call_later};
     #[pymodule_export]
-    use super::futures::worker::{run_if_own, usable_cores};
-    #[pymodule_export]
     use super::futures::watch::{AsCompleted, StdWaiter, wait_futures};
+    #[pymodule_export]
+    use super::futures::worker::{run_if_own, usable_cores};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -506,7 +506,8 @@ impl FutureCore {
         if state.phase.is_done() {
             return Poll::Ready(());
         }
-        let known = |listener: &Listener| matches!(listener, Listener::Waker(known) if known.will_wake(waker));
+        let known =
+            |listener: &Listener| matches!(listener, Listener::Waker(known) if known.will_wake(waker));
         if !state.listeners.iter().any(known) {
             state.listeners.push(Listener::Waker(waker.clone()));
         }
@@ -514,11 +515,7 @@ impl FutureCore {
     }
 
     /// Opens the future for the standard library's `wait`.
-    fn open<'py, T>(
-        &self,
-        py: Python<'py>,
-        read: impl Fn(&Opened) -> Py<T>,
-    ) -> PyResult<Py<T>> {
+    fn open<'py, T>(&self, py: Python<'py>, read: impl Fn(&Opened) -> Py<T>) -> PyResult<Py<T>> {
         if let Some(opened) = &self.lock().opened {
             return Ok(read(opened));
         }
@@ -569,7 +566,6 @@ impl FutureCore {
         Self::pending()
     }
 
-    #[pyo3(text_signature = "($self)")]
     fn __init__(&self) {}
 
     /// Cancel the task if it has not begun. Returns False if it runs or is done, otherwise True.
@@ -596,7 +592,10 @@ impl FutureCore {
     }
 
     #[classmethod]
-    fn __class_getitem__<'py>(cls: &Bound<'py, PyType>, item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __class_getitem__<'py>(
+        cls: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         cls.py().import("types")?.call_method1("GenericAlias", (cls, item))
     }
 

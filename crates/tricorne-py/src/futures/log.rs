@@ -4,7 +4,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 /// `LOGGER.exception(message, *args)` for an exception that was raised.
-pub(crate) fn error(py: Python<'_>, message: &str, args: &[&Bound<'_, PyAny>], raised: &PyErr) -> PyResult<()> {
+pub(crate) fn error(
+    py: Python<'_>,
+    message: &str,
+    args: &[&Bound<'_, PyAny>],
+    raised: &PyErr,
+) -> PyResult<()> {
     write(py, "error", message, args, Some(raised))
 }
 

@@ -84,7 +84,9 @@ struct Source {
 enum Goal {
     Window,
     /// All of them; those beyond the window wait for earlier ones to end if `paced`.
-    All { paced: bool },
+    All {
+        paced: bool,
+    },
 }
 
 impl MapState {
@@ -156,13 +158,21 @@ impl MapState {
         }
     }
 
-    fn submit(self: &Arc<Self>, py: Python<'_>, source: &Source, args: &Bound<'_, PyTuple>) -> PyResult<Py<FutureCore>> {
+    fn submit(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        source: &Source,
+        args: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<FutureCore>> {
         let function = source.function.clone_ref(py);
         let call = if args.len() == 1 {
             Call::WithOne(function, args.get_item(0)?.unbind())
         } else {
             let function = function.into_bound(py);
-            Call::WithMany(PyTuple::new(py, std::iter::once(function).chain(args.iter()).collect::<Vec<_>>())?.unbind(), None)
+            Call::WithMany(
+                PyTuple::new(py, std::iter::once(function).chain(args.iter()).collect::<Vec<_>>())?.unbind(),
+                None,
+            )
         };
         let work = Work::new(call, source.context.copy(py)?, self.shared.number());
         let task = Py::new(py, FutureCore::with_work(work, wait::process()))?;
@@ -182,7 +192,8 @@ impl MapState {
     fn next(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         {
             let mut books = self.lock();
-            if books.advancing.is_some() {
+            // The input itself asks for a result that may depend on it. (Another thread may be at it: `shutdown`.)
+            if books.advancing == Some(thread::current().id()) {
                 return Err(PyValueError::new_err("the map is already being advanced"));
             }
             books.iterated = true;
@@ -220,12 +231,17 @@ impl MapState {
     }
 
     fn next_in_order(self: &Arc<Self>, py: Python<'_>) -> Result<Option<PyResult<Outcome>>, Interrupted> {
-        let mut oldest = self.lock().tasks.pop_front();
-        self.advance(py, Goal::Window)?;
-        if oldest.is_none() {
-            oldest = self.lock().tasks.pop_front();
-        }
-        let Some(oldest) = oldest else { return Ok(None) };
+        let oldest = loop {
+            let oldest = self.lock().tasks.pop_front();
+            self.advance(py, Goal::Window)?;
+            let Some(oldest) = oldest.or_else(|| self.lock().tasks.pop_front()) else {
+                if self.wait_until_let_go(py)? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            break oldest;
+        };
         if let Some(outcome) = oldest.get().outcome(py) {
             return Ok(Some(outcome));
         }
@@ -240,7 +256,11 @@ impl MapState {
         Ok(oldest.get().outcome(py))
     }
 
-    fn next_to_come(self: &Arc<Self>, py: Python<'_>, watch: &Arc<Watch>) -> Result<Option<PyResult<Outcome>>, Interrupted> {
+    fn next_to_come(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        watch: &Arc<Watch>,
+    ) -> Result<Option<PyResult<Outcome>>, Interrupted> {
         loop {
             if let Some(task) = watch.pop() {
                 let task = task.bind(py).cast::<FutureCore>().map_err(PyErr::from)?;
@@ -259,6 +279,9 @@ impl MapState {
             }
             self.advance(py, Goal::Window)?;
             if self.lock().tasks.is_empty() {
+                if self.wait_until_let_go(py)? {
+                    continue;
+                }
                 return Ok(None);
             }
             self.consumer_waits();
@@ -293,18 +316,11 @@ impl MapState {
 
     /// Submits the rest of the input; `wait` keeps to the window meanwhile.
     pub(crate) fn run_out(self: &Arc<Self>, py: Python<'_>, wait: bool) -> PyResult<()> {
-        loop {
-            let advancing = self.lock().advancing;
-            match advancing {
-                // The input itself shuts the pool down: it cannot be advanced before it returns.
-                Some(thread) if thread == thread::current().id() => return Ok(()),
-                Some(_) => {
-                    let state = Arc::clone(self);
-                    wait::wait(py, poll_fn(move |context| state.poll_let_go(context.waker())), None)?;
-                }
-                None => break,
-            }
+        // The input itself may shut the pool down: it cannot be advanced before it returns.
+        if self.lock().advancing == Some(thread::current().id()) {
+            return Ok(());
         }
+        while self.wait_until_let_go(py)? {}
         self.advance(py, Goal::All { paced: wait })?;
         let unheard = {
             let mut books = self.lock();
@@ -314,6 +330,16 @@ impl MapState {
             Some(raised) => Err(raised),
             None => Ok(()),
         }
+    }
+
+    /// Waits until no other thread advances the input; false if none does.
+    fn wait_until_let_go(self: &Arc<Self>, py: Python<'_>) -> PyResult<bool> {
+        if self.lock().advancing.is_none() {
+            return Ok(false);
+        }
+        let state = Arc::clone(self);
+        wait::wait(py, poll_fn(move |context| state.poll_let_go(context.waker())), None)?;
+        Ok(true)
     }
 
     fn poll_let_go(&self, waker: &Waker) -> Poll<()> {
@@ -410,8 +436,7 @@ impl MapIterator {
             since_waited: 0,
         };
         let fixed = options.buffer_size.is_some();
-        let state =
-            Arc::new(MapState { shared, options, watch, books: Mutex::new(books) });
+        let state = Arc::new(MapState { shared, options, watch, books: Mutex::new(books) });
         if !fixed {
             state.shared.add_map(&state);
         }

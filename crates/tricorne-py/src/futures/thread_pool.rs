@@ -10,9 +10,9 @@ use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::FutureCore;
 use super::map::{MapIterator, Options};
+use super::timer;
 use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Settings, Shared};
-use super::timer;
 use crate::{timeout, wait};
 
 /// What the figures of a pool are in Python.
@@ -121,7 +121,6 @@ impl ThreadPool {
 
     /// Starts a map over an iterator of argument tuples.
     #[pyo3(signature = (r#fn, input, timeout, buffersize, ordered, return_exceptions))]
-    #[expect(clippy::too_many_arguments, reason = "those of `map` in Python, which calls it")]
     fn _map(
         slf: &Bound<'_, Self>,
         r#fn: Py<PyAny>,

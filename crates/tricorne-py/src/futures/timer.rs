@@ -45,11 +45,8 @@ impl Timer {
         {
             return Ok(Arc::clone(timer));
         }
-        let fresh = Arc::new(Self {
-            process: wait::process(),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let fresh =
+            Arc::new(Self { process: wait::process(), state: Mutex::default(), changed: Condvar::new() });
         let runner = Arc::clone(&fresh);
         thread::Builder::new()
             .name("tricorne-timer".to_owned())
@@ -136,7 +133,8 @@ impl TimerHandle {
 #[pyfunction]
 pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHandle> {
     // Further than the clock goes is as good as never.
-    let due = timeout::after(seconds).unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+    let due =
+        timeout::after(seconds).unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
     let timer = Timer::of_process()?;
     let mut state = timer.lock();
     if state.ending {

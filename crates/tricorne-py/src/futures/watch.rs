@@ -352,7 +352,8 @@ impl AsCompleted {
             let (left, total, to_run) = {
                 let mut rest = self.rest();
                 let to_run = rest.to_run.pop();
-                let to_run = to_run.map(|address| rest.futures.get(&address).map(|future| future.clone_ref(py)));
+                let to_run =
+                    to_run.map(|address| rest.futures.get(&address).map(|future| future.clone_ref(py)));
                 (rest.futures.len(), rest.total, to_run)
             };
             if left == 0 {
@@ -394,7 +395,8 @@ impl Drop for AsCompleted {
         if self.rest().futures.is_empty() {
             return;
         }
-        let closed = Python::try_attach(|py| self.close(py).map_err(|raised| raised.write_unraisable(py, None)));
+        let closed =
+            Python::try_attach(|py| self.close(py).map_err(|raised| raised.write_unraisable(py, None)));
         // Not attached: the interpreter ends, and everything with it.
         let _ = closed;
     }

@@ -43,7 +43,9 @@ impl Call {
         match self {
             Self::Bare(function) => run.call1((function,)),
             Self::WithOne(function, argument) => run.call1((function, argument)),
-            Self::WithMany(call, kwargs) => run.call(call.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py))),
+            Self::WithMany(call, kwargs) => {
+                run.call(call.bind(py), kwargs.as_ref().map(|kwargs| kwargs.bind(py)))
+            }
         }
     }
 }

@@ -31,9 +31,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::future::{FutureCore, Outcome, Wake};
+use super::log;
 use super::map::MapState;
 use super::work::{self, Work};
-use super::log;
 use crate::{error, wait};
 
 thread_local! {
@@ -246,7 +246,12 @@ impl Shared {
     }
 
     /// Starts the worker that was counted already.
-    fn start(self: &Arc<Self>, py: Python<'_>, index: usize, initializer: Option<&Initializer>) -> PyResult<()> {
+    fn start(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        index: usize,
+        initializer: Option<&Initializer>,
+    ) -> PyResult<()> {
         let shared = Arc::clone(self);
         let name = format!("{}_{index}", self.settings.name);
         let initializer = initializer.map(|initializer| initializer.clone_ref(py));
