@@ -8,7 +8,9 @@
 The same from a shell is ``tricorne run plan.toml``, or ``python -m tricorne run plan.toml``.
 """
 
-from tricorne._native import __version__
+from tricorne._graceful import Graceful, graceful
+from tricorne._native import CancelGuard, CancelToken, __version__
+from tricorne.caller import Caller, CallerStats
 from tricorne.errors import (
     BrokenExecutor,
     BrokenThreadPool,
@@ -24,7 +26,12 @@ from tricorne.pipeline import Pipeline
 __all__ = [
     "BrokenExecutor",
     "BrokenThreadPool",
+    "Caller",
+    "CallerStats",
+    "CancelGuard",
+    "CancelToken",
     "CancelledError",
+    "Graceful",
     "InvalidStateError",
     "Pipeline",
     "PlanError",
@@ -32,4 +39,5 @@ __all__ = [
     "TimeoutError",
     "TricorneError",
     "__version__",
+    "graceful",
 ]

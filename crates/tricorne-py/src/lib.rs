@@ -8,6 +8,7 @@ use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 mod awaiting;
+mod cancel;
 mod command;
 mod error;
 mod futures;
@@ -24,6 +25,8 @@ mod _native {
 
     #[pymodule_export]
     use super::awaiting::Awaiting;
+    #[pymodule_export]
+    use super::cancel::{CancelGuard, CancelToken};
     #[pymodule_export]
     use super::command::main;
     #[pymodule_export]

@@ -121,7 +121,7 @@ pub(crate) struct TimerHandle {
 #[pymethods]
 impl TimerHandle {
     /// Take the call back, unless it is being made.
-    fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if self.timer.process == wait::process() {
             let call = self.timer.lock().calls.remove(&self.key);
             drop(call);
@@ -133,8 +133,12 @@ impl TimerHandle {
 #[pyfunction]
 pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHandle> {
     // Further than the clock goes is as good as never.
-    let due =
-        timeout::after(seconds).unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+    let never = || Instant::now() + Duration::from_secs(u32::MAX.into());
+    call_at(timeout::after(seconds).unwrap_or_else(never), function)
+}
+
+/// Like [`call_later`], at a moment.
+pub(crate) fn call_at(due: Instant, function: Py<PyAny>) -> PyResult<TimerHandle> {
     let timer = Timer::of_process()?;
     let mut state = timer.lock();
     if state.ending {

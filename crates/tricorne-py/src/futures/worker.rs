@@ -515,38 +515,62 @@ impl Initializer {
 fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
     POOL.set(Some(Arc::clone(shared)));
     // Attached for good, so that Python sees one thread with one state; what waits is detached.
-    let attached = Python::try_attach(|py| {
-        if let Err(raised) = introduce(py, name) {
-            report(py, "Exception in worker", &raised);
+    let _ = Python::try_attach(|py| {
+        work_attached(py, shared, name, initializer);
+        if wait::process() == shared.process {
+            take_leave(py);
         }
-        if let Some(Initializer { function, args }) = initializer
-            && let Err(raised) = function.call1(py, args)
-        {
-            report(py, "Exception in initializer:", &raised);
-            shared.break_down(py);
-            return;
-        }
-        let mut wakes: Vec<Wake> = Vec::new();
-        // The wakes of the last tasks come first: the interpreter is free by now.
-        while wait::process() == shared.process
-            && py.detach(|| {
-                for wake in wakes.drain(..) {
-                    wake.wake();
-                }
-                shared.next_call()
-            })
-        {
-            shared.run_tasks(py, switch_interval(py), &mut wakes);
-        }
-        work::forget_context();
     });
     if wait::process() != shared.process {
         // The only thread of a forked child: the pool is not this process's.
         return;
     }
-    let _ = attached;
     shared.queue().workers -= 1;
     shared.wake_joining();
+}
+
+/// The attached part of [`work`].
+fn work_attached(py: Python<'_>, shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
+    if let Err(raised) = introduce(py, name) {
+        report(py, "Exception in worker", &raised);
+    }
+    if let Some(Initializer { function, args }) = initializer
+        && let Err(raised) = function.call1(py, args)
+    {
+        report(py, "Exception in initializer:", &raised);
+        shared.break_down(py);
+        return;
+    }
+    let mut wakes: Vec<Wake> = Vec::new();
+    // The wakes of the last tasks come first: the interpreter is free by now.
+    while wait::process() == shared.process
+        && py.detach(|| {
+            for wake in wakes.drain(..) {
+                wake.wake();
+            }
+            shared.next_call()
+        })
+    {
+        shared.run_tasks(py, switch_interval(py), &mut wakes);
+    }
+    work::forget_context();
+}
+
+/// Takes the thread off the books of `threading`: before Python 3.13 nobody else does that for a thread that it did not start.
+fn take_leave(py: Python<'_>) {
+    let left = (|| {
+        let threading = py.import("threading")?;
+        let lock = threading.getattr("_active_limbo_lock")?;
+        lock.call_method0("acquire")?;
+        let popped = threading
+            .getattr("_active")
+            .and_then(|active| active.call_method1("pop", (threading.call_method0("get_ident")?, py.None())));
+        lock.call_method0("release")?;
+        popped
+    })();
+    if let Err(raised) = left {
+        raised.write_unraisable(py, None);
+    }
 }
 
 /// Makes the thread known to `threading` under its name, with the trace and profile functions that are set for new threads.

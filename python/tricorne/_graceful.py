@@ -1,0 +1,117 @@
+"""An orderly end on Ctrl-C and on SIGTERM."""
+
+import concurrent.futures
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
+from tricorne import _native
+
+__all__ = ["Graceful", "graceful"]
+
+
+class Graceful:
+    """What :func:`graceful` gives to its block: whether to stop, and how it ended."""
+
+    def __init__(self) -> None:
+        self.token = _native.CancelToken()
+        """Cancelled by the first signal; give it, or children of it, to the work."""
+        self.signal: int | None = None
+        """The signal that asked to stop, if one did."""
+        self.drained = True
+        """After the block: whether the executors had ended their tasks within the limit."""
+
+    @property
+    def exit_code(self) -> int:
+        """What a program exits with: 128 and the number of the signal, such as 130 for Ctrl-C, or 0 if there was none."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def is_set(self) -> bool:
+        """Whether a signal has asked to stop."""
+        return self.token.is_cancelled()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a signal asks to stop, for at most ``timeout`` seconds, and return whether one has."""
+        return self.token.wait(timeout)
+
+
+@contextlib.contextmanager
+def graceful(
+    *executors: concurrent.futures.Executor,
+    timeout: float = 10.0,
+    signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
+) -> Iterator[Graceful]:
+    """Turn the first signal into a request to stop, and end the executors in an orderly way.
+
+    >>> import sys
+    >>> from tricorne import graceful
+    >>> from tricorne.futures import ThreadPoolExecutor
+    >>> with graceful(pool := ThreadPoolExecutor(4), timeout=5.0) as stop:
+    ...     while not stop.wait(0.01):
+    ...         break  # some work
+    >>> stop.exit_code  # for sys.exit
+    0
+
+    The first signal cancels ``stop.token`` and interrupts nothing: the block sees ``stop.is_set()`` and comes to its own end. A second
+    one raises :class:`KeyboardInterrupt` in the block.
+
+    After the block the executors are shut down. Without a signal all their tasks are run. After a signal, or an exception, the tasks that
+    have not begun are cancelled, and those that run have ``timeout`` seconds; ``stop.drained`` says whether that was enough. Threads
+    cannot be stopped: the interpreter waits for them at its end, unless the program leaves by ``os._exit(stop.exit_code)``. The handlers
+    that were there before are put back.
+
+    Signals are handled by the main thread, so elsewhere this raises :class:`ValueError`.
+    """
+    stop = Graceful()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.signal is not None:
+            raise KeyboardInterrupt
+        stop.signal = number
+        stop.token.cancel()
+
+    before = {}
+    try:
+        for number in signals:
+            before[number] = signal.signal(number, handle)
+        try:
+            yield stop
+        except BaseException:
+            _drain(stop, executors, timeout, cancel=True)
+            raise
+        _drain(stop, executors, timeout, cancel=False)
+    finally:
+        for number, handler in before.items():
+            # None is a handler that Python has not set and cannot put back.
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _drain(stop: Graceful, executors: tuple[concurrent.futures.Executor, ...], timeout: float, cancel: bool) -> None:
+    """Shut the executors down, with the limit once there is a reason to hurry, which may come meanwhile."""
+    threads = [threading.Thread(target=executor.shutdown, daemon=True) for executor in executors]
+    hurried = False
+    end = 0.0
+    if not cancel:
+        for thread in threads:
+            thread.start()
+    while True:
+        if not hurried and (cancel or stop.is_set()):
+            hurried = True
+            end = time.monotonic() + timeout
+            for executor in executors:
+                executor.shutdown(wait=False, cancel_futures=True)
+            if cancel:
+                for thread in threads:
+                    thread.start()
+        alive = next((thread for thread in threads if thread.is_alive()), None)
+        if alive is None:
+            return
+        if hurried and time.monotonic() >= end:
+            stop.drained = False
+            return
+        # Short, so that a signal meanwhile is noticed.
+        alive.join(min(0.05, max(0.0, end - time.monotonic())) if hurried else 0.05)
