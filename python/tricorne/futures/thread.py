@@ -3,7 +3,6 @@
 import concurrent.futures
 import concurrent.futures.thread
 import itertools
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -133,5 +132,3 @@ def default_workers() -> int:
 
 # As in the standard library: the tasks of the main program are run before its other threads are waited for.
 threading._register_atexit(_native.finish_pools)  # type: ignore[attr-defined]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_native.after_fork_in_child)
