@@ -109,6 +109,8 @@ where
     fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<TaskResult<R>>, TimedOut> {
         self.fill();
         let Some(front) = self.in_flight.0.pop_front() else { return Ok(None) };
+        // Tiny tasks: rather let the workers do some than be woken for each.
+        park::yield_until(|| front.is_done());
         match deadline {
             None => Ok(Some(front.result())),
             Some(deadline) => match front.result_deadline(deadline) {
