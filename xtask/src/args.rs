@@ -7,7 +7,7 @@ usage: cargo xtask check [--deep] [--from STEP | --only STEP]
        cargo xtask fault process [--json]
 
 check   runs, in this order, and stops at the first failure:
-        fmt clippy tests doctests examples loom layers text lockfile venv wheel pytest stubs
+        fmt clippy tests doctests examples loom shuttle layers text lockfile venv wheel pytest stubs
         --deep         also the slow checks (loom without a bound on preemptions, the tests' long forms)
         --from STEP    begin with STEP
         --only STEP    nothing but STEP

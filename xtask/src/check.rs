@@ -35,6 +35,7 @@ const STEPS: &[Step] = &[
     Step { name: "doctests", run: doctests },
     Step { name: "examples", run: examples },
     Step { name: "loom", run: loom },
+    Step { name: "shuttle", run: shuttle },
     Step { name: "layers", run: layer_rules },
     Step { name: "text", run: text_rules },
     Step { name: "lockfile", run: lockfile_rules },
@@ -168,6 +169,24 @@ fn loom(context: &Context<'_>) -> Result<(), String> {
     } else {
         command.env("LOOM_MAX_PREEMPTIONS", "3");
     }
+    run_logged(&mut command, &context.log)
+}
+
+/// Random schedules of larger scenes, each with a printed seed. They take minutes with a build of their own: for `--deep` only.
+fn shuttle(context: &Context<'_>) -> Result<(), String> {
+    if !context.deep {
+        println!("left out: it is one of the deep checks (`--deep`)");
+        return Ok(());
+    }
+    let mut command = cargo();
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    command
+        .current_dir(&context.workspace.root)
+        .env("RUSTFLAGS", format!("{flags} --cfg tricorne_shuttle").trim_start())
+        .arg("test")
+        .arg("--target-dir")
+        .arg(context.workspace.target.join("shuttle"))
+        .args(["-p", "tricorne-sync", "--test", "shuttle"]);
     run_logged(&mut command, &context.log)
 }
 

@@ -108,8 +108,8 @@ pub fn wait_any_deadline(things: &[&dyn Waitable], deadline: Instant) -> Option<
 /// # Panics
 ///
 /// If `things` is empty.
-pub async fn wait_any_async(things: &[&dyn Waitable]) -> usize {
-    First::new(things).await
+pub fn wait_any_async<'a>(things: &[&'a dyn Waitable]) -> impl Future<Output = usize> + Send + use<'a> {
+    First::new(things)
 }
 
 fn wait_until(things: &[&dyn Waitable], deadline: Option<Instant>) -> Option<usize> {
