@@ -1,4 +1,7 @@
 //! A place where several threads or tasks wait for each other.
+//!
+//! Use it between the phases of a computation that several do together, when none may begin a phase before all have ended the
+//! one before.
 
 use std::error::Error;
 use std::fmt;

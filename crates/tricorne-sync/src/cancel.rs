@@ -1,4 +1,6 @@
 //! Telling a tree of work to stop: by request, or because its time is up.
+//!
+//! Use it to end work that others have started: give each part a child token, and cancel the part or the whole.
 
 use std::collections::BTreeMap;
 use std::fmt;

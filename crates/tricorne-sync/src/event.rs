@@ -1,4 +1,7 @@
 //! A flag that threads and tasks can wait for.
+//!
+//! Use it to say once that something has happened: the set-up is complete, the end has come. Whoever waits for data that comes
+//! with it is better off with a [`Queue`](crate::Queue) or a [`Condition`](crate::Condition).
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -2,21 +2,39 @@
 //!
 //! | to | use |
 //! | --- | --- |
-//! | hand items from producers to consumers, with back-pressure | [`Queue`] |
-//! | limit how many things happen, or how many bytes are in use, at once | [`Semaphore`] |
+//! | hand items from producers to consumers, with back-pressure | [`Queue`]; newest first [`LifoQueue`], smallest first [`PriorityQueue`] |
+//! | let one at a time change a value | [`Lock`]; [`RLock`] where the holder locks again |
+//! | wait for a change of a value that a lock guards | [`Condition`] |
+//! | limit how many things happen, or how many bytes are in use, at once | [`Semaphore`]; [`BoundedSemaphore`] where permits are given back by hand |
 //! | tell waiters that something has happened | [`Event`] |
+//! | let several wait for each other | [`Barrier`] |
 //! | stop a tree of work, by request or at a deadline | [`CancelToken`] |
+//! | wait for the first of several of these | [`wait_any`] |
+//! | look up from a wait now and then without losing the place in line | [`block_deadline`] |
+//! | build other primitives, or bind them to another language | [`raw`] |
 //!
 //! Each operation that may wait comes in the same forms: `op` waits, `try_op` does not, `op_timeout` waits for a
 //! [`Duration`](std::time::Duration), `op_deadline` until an [`Instant`](std::time::Instant), and `op_async` is a
-//! future for any runtime. Threads and tasks stand in one line and are served in the order in which they came. A wait
-//! that ends early, by time or because its future was dropped, loses nothing: what was meant for it goes to the next.
+//! future for any runtime. Threads and tasks stand in one line. A wait that ends early, by time or because its future was
+//! dropped, loses nothing: what was meant for it goes to the next.
 //!
-//! Waiting for one of two things, of which one is a [`CancelToken`]: async code selects between the two futures; a
-//! thread registers [`CancelToken::on_cancel`] to close the queue or semaphore it waits on.
+//! # Fairness
+//!
+//! Whoever comes later goes behind. Permits, notifications and room in a queue are handed to the first in line, and nobody
+//! overtakes. Locks and items are different, because there a strict order would let everybody wait for sleepers to wake up: a
+//! thread that runs may take what the first in line was woken for. Once that has happened to a waiter, the next one is handed
+//! to it. So a waiter is overtaken during one wake-up and no longer.
+//!
+//! # Cost
+//!
+//! While nobody waits, a lock or a semaphore is taken by one compare-and-swap and given back by another. Statistics are kept
+//! where somebody has to wait, and nowhere else; no clock is read before that.
+//!
+//! # How it is made
 //!
 //! All of them stand on one waiter queue; the model checkers loom and shuttle check it and every primitive through
-//! the [`prim`] module, which is the only way to locks and threads. There is no unsafe code and no poisoning.
+//! the [`prim`] module, which is the only way to locks and threads. There is no poisoning. There is unsafe code in two files:
+//! [`Lock`] makes references to what it guards, and [`RLock`] says that what it guards may be shared; the reasons stand there.
 //!
 //! # Examples
 //!

@@ -1,4 +1,7 @@
 //! A counted supply of permits: how many things may happen, or how many bytes may be in use, at the same time.
+//!
+//! Use it where the number of something has to be kept within a limit (downloads, connections, bytes in memory), and nothing
+//! has to be handed over. With one permit it is a lock without data; a [`Lock`](crate::Lock) says so more clearly.
 
 use std::fmt;
 use std::future::Future;
