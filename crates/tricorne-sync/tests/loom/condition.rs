@@ -14,6 +14,8 @@ struct Store {
     arrived: Condition,
 }
 
+/// A store, and a way to start threads that work on it.
+#[allow(clippy::type_complexity, reason = "a type of its own would say less")]
 fn store() -> (Arc<Store>, impl Fn(fn(&Store) -> usize) -> thread::JoinHandle<usize>) {
     let store = Arc::new(Store { items: Lock::new(0), arrived: Condition::new() });
     let start = {

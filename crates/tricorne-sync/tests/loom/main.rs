@@ -11,8 +11,9 @@
 //!
 //! What is not modelled: reference counts (they are the standard library's), a deadline that passes during the sleep
 //! itself, more than three threads, spurious wake-ups of the condition variable, and the amount of waiting time that
-//! `stats()` reports. Three models would take minutes: they are cut to three preemptions
-//! (`bounded_model`). The others are exhaustive.
+//! `stats()` reports, a fork, and what a caller's own waker does. Models that would take minutes are cut to three preemptions
+//! (`bounded_model`). The others are exhaustive, unless `LOOM_MAX_PREEMPTIONS` says otherwise, as `cargo xtask check` does without
+//! `--deep`.
 #![cfg(tricorne_loom)]
 
 mod any;

@@ -65,6 +65,8 @@ fn all_levels_are_given_back_and_restored() {
 fn one_that_gives_up_leaves_it_free() {
     bounded_model(|| {
         let lock = Arc::new(RawRLock::new());
+        let me = Owner::unique();
+        lock.lock(me);
         let start = |work: fn(&RawRLock, Owner)| {
             let lock = Arc::clone(&lock);
             thread::spawn(move || work(&lock, Owner::unique()))
@@ -78,8 +80,6 @@ fn one_that_gives_up_leaves_it_free() {
             block_on(lock.lock_async(owner));
             lock.unlock(owner).unwrap();
         });
-        let me = Owner::unique();
-        lock.lock(me);
         lock.unlock(me).unwrap();
         impatient.join().unwrap();
         patient.join().unwrap();

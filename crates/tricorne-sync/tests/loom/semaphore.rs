@@ -7,7 +7,7 @@ use loom::thread;
 use tricorne_sync::prim::atomic::{AtomicUsize, Ordering};
 use tricorne_sync::{BoundedSemaphore, Semaphore, WaitError};
 
-use crate::{block_on, model, poll_and_drop};
+use crate::{block_on, bounded_model, model, poll_and_drop};
 
 #[test]
 fn excludes_and_hands_over() {
@@ -50,7 +50,7 @@ fn wakes_a_task_as_well_as_a_thread() {
 
 #[test]
 fn permits_of_a_waiter_that_gives_up_reach_the_next() {
-    model(|| {
+    bounded_model(|| {
         let semaphore = Arc::new(Semaphore::new(0));
         let patient = {
             let semaphore = Arc::clone(&semaphore);
@@ -138,7 +138,7 @@ fn close_races_with_a_release() {
 
 #[test]
 fn a_bounded_one_takes_back_only_what_was_taken() {
-    model(|| {
+    bounded_model(|| {
         let semaphore = Arc::new(BoundedSemaphore::new(1));
         semaphore.acquire(1).unwrap().forget();
         let waiter = {
