@@ -319,7 +319,8 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     ///
     /// # Errors
     ///
-    /// [`TryGetError::Empty`] if there is none, [`TryGetError::Closed`] if there will be none any more.
+    /// [`TryGetError::Empty`] if there is none, or what there is is promised; [`TryGetError::Closed`] if there will be none
+    /// any more. A closed queue is not finished before what was promised has been taken.
     pub fn try_get(&self) -> Result<T, TryGetError> {
         match self.get_now() {
             Ok(Ok(item)) => Ok(item),

@@ -95,7 +95,8 @@ fn step(state: &State, call: Call, capacity: usize) -> Option<State> {
         }
         Call::Put(_, Some(false)) => !state.closed && state.items.len() == capacity,
         Call::Get(Got::Item(item)) => next.items.pop_front() == Some(item),
-        Call::Get(Got::Empty) => !state.closed && state.items.is_empty(),
+        // Of a closed queue too: its last item may be promised to a consumer that has not come for it, and might come back.
+        Call::Get(Got::Empty) => state.items.is_empty(),
         Call::Get(Got::Closed) => state.closed && state.items.is_empty(),
         Call::Close => {
             next.closed = true;
