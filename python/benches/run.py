@@ -6,6 +6,7 @@
 import argparse
 import itertools
 
+import futures
 import harness
 import primitives
 import queues
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument("name", nargs="?", help="only benchmarks whose name contains this")
     parser.add_argument("--rounds", type=int, default=7, help="how often each implementation has its turn")
     options = parser.parse_args()
-    harness.run(itertools.chain(primitives.benches(), queues.benches()), options.rounds, options.name)
+    harness.run(itertools.chain(primitives.benches(), queues.benches(), futures.benches()), options.rounds, options.name)
 
 
 if __name__ == "__main__":
