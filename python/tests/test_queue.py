@@ -507,8 +507,9 @@ def test_a_queue_that_holds_itself_is_collected(make: Callable[..., Any]) -> Non
     assert reference() is None
 
 
-def test_the_figures_of_a_queue() -> None:
-    made: queue.Queue[int] = queue.Queue(2)
+@pytest.mark.parametrize("make", ALL)
+def test_the_figures_of_a_queue(make: Callable[..., queue.Queue[Any]]) -> None:
+    made = make(2)
     made.put(1)
     made.put(2)
     thread, _ = started(lambda: made.put(3))

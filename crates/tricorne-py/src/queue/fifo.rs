@@ -467,9 +467,13 @@ impl Queue {
         }))
     }
 
-    /// What went through the queue, and how long callers waited. An open queue counts only what it holds.
-    fn stats(&self) -> PyResult<QueueStats> {
-        Ok(self.inner()?.items.stats().into())
+    /// What went through the queue, and how long callers waited.
+    fn stats(slf: &Bound<'_, Self>) -> PyResult<QueueStats> {
+        let mut stats = slf.get().inner()?.items.stats().into();
+        if let Some(state) = slf.get().opened()? {
+            state.add_to(&mut stats, slf)?;
+        }
+        Ok(stats)
     }
 
     fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {

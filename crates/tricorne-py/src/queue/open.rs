@@ -5,7 +5,7 @@
 //!
 //! The async forms are coroutines in `tricorne._open_queue`.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::fifo::Patience;
-use super::{Empty, Full, Queue, ShutDown};
+use super::{Empty, Full, Queue, QueueStats, ShutDown};
 use crate::threading::{Condition, Lock};
 
 /// What an open queue has instead of native memory.
@@ -38,6 +38,29 @@ pub(crate) struct State {
     maxsize: AtomicIsize,
     unfinished: AtomicI64,
     is_shutdown: AtomicBool,
+    counts: Counts,
+}
+
+/// What went through an open queue.
+#[derive(Default)]
+struct Counts {
+    puts: AtomicU64,
+    gets: AtomicU64,
+    /// Items that should be in it: a hook may have dropped some.
+    held: AtomicU64,
+    most_held: AtomicU64,
+}
+
+impl Counts {
+    fn hold(&self, more: u64) {
+        let held = self.held.fetch_add(more, Ordering::Relaxed) + more;
+        self.most_held.fetch_max(held, Ordering::Relaxed);
+    }
+
+    fn let_go(&self) {
+        let held = self.held.load(Ordering::Relaxed);
+        self.held.store(held.saturating_sub(1), Ordering::Relaxed);
+    }
 }
 
 /// How the container is worked on.
@@ -69,6 +92,7 @@ impl State {
             maxsize: AtomicIsize::new(maxsize),
             unfinished: AtomicI64::new(0),
             is_shutdown: AtomicBool::new(false),
+            counts: Counts::default(),
             mutex: mutex.cast_into::<Lock>()?.unbind(),
         };
         Bound::new(py, state)
@@ -92,6 +116,7 @@ impl State {
     ) -> PyResult<()> {
         let py = queue.py();
         queue.call_method1(intern!(py, "_init"), (self.maxsize(),))?;
+        self.counts.hold(items.len() as u64);
         if !items.is_empty() {
             // Not through `_put`: these were put already.
             self.container(py).call_method1(intern!(py, "extend"), (PyList::new(py, items)?,))?;
@@ -164,6 +189,7 @@ impl State {
             if immediate {
                 while self.size(queue)? > 0 {
                     dropped.push(self.take_out(queue)?);
+                    self.counts.let_go();
                     self.set_unfinished_tasks((self.unfinished_tasks() - 1).max(0));
                 }
                 self.all_tasks_done.get().notify_all(py)?;
@@ -171,6 +197,19 @@ impl State {
             self.not_empty.get().notify_all(py)?;
             self.not_full.get().notify_all(py)
         })
+    }
+
+    /// Adds what happened since the queue was opened to what happened before.
+    pub(super) fn add_to(&self, stats: &mut QueueStats, queue: &Bound<'_, Queue>) -> PyResult<()> {
+        let Counts { puts, gets, most_held, .. } = &self.counts;
+        stats.size = self.qsize(queue)?;
+        stats.puts += puts.load(Ordering::Relaxed);
+        stats.gets += gets.load(Ordering::Relaxed);
+        stats.put_wait_secs += self.not_full.get().stats().wait_secs;
+        stats.get_wait_secs += self.not_empty.get().stats().wait_secs;
+        let most_held = usize::try_from(most_held.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        stats.high_water = stats.high_water.max(most_held);
+        Ok(())
     }
 
     fn refuse_if_shut_down(&self) -> PyResult<()> {
@@ -229,6 +268,8 @@ impl State {
     /// Put an item in. The mutex is held, and there is room.
     pub(super) fn add(&self, queue: &Bound<'_, Queue>, item: &Bound<'_, PyAny>) -> PyResult<()> {
         self.put_in(queue, item)?;
+        self.counts.puts.fetch_add(1, Ordering::Relaxed);
+        self.counts.hold(1);
         self.set_unfinished_tasks(self.unfinished_tasks() + 1);
         self.not_empty.get().notify(queue.py(), 1)
     }
@@ -236,6 +277,8 @@ impl State {
     /// Take an item out. The mutex is held, and there is one.
     pub(super) fn take<'py>(&self, queue: &Bound<'py, Queue>) -> PyResult<Bound<'py, PyAny>> {
         let item = self.take_out(queue)?;
+        self.counts.gets.fetch_add(1, Ordering::Relaxed);
+        self.counts.let_go();
         self.not_full.get().notify(queue.py(), 1)?;
         Ok(item)
     }

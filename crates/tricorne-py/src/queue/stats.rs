@@ -7,17 +7,17 @@ use tricorne::sync;
 #[pyclass(frozen, get_all, module = "tricorne.queue")]
 pub(crate) struct QueueStats {
     /// Items in the queue now.
-    size: usize,
+    pub(super) size: usize,
     /// Items put in so far.
-    puts: u64,
+    pub(super) puts: u64,
     /// Items taken out so far.
-    gets: u64,
+    pub(super) gets: u64,
     /// Seconds that callers waited for room, all together, waits under way included.
-    put_wait_secs: f64,
+    pub(super) put_wait_secs: f64,
     /// Seconds that callers waited for items, all together, waits under way included.
-    get_wait_secs: f64,
+    pub(super) get_wait_secs: f64,
     /// The most items that were in the queue at once.
-    high_water: usize,
+    pub(super) high_water: usize,
 }
 
 #[pymethods]

@@ -434,7 +434,7 @@ impl Condition {
     }
 
     /// How much has been waited for notifications so far.
-    fn stats(&self) -> WaitStats {
+    pub(crate) fn stats(&self) -> WaitStats {
         self.waiters.stats().into()
     }
 

@@ -10,7 +10,7 @@ pub(crate) struct WaitStats {
     /// Waits so far, those under way included.
     waits: u64,
     /// Seconds spent waiting by all together, waits under way included.
-    wait_secs: f64,
+    pub(crate) wait_secs: f64,
 }
 
 #[pymethods]
