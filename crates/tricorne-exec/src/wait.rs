@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tricorne_sync::prim::{Arc, Mutex, lock};
+use tricorne_sync::{Ready, Waitable};
 
 use crate::future::{Future, Listener, TaskResult};
 use crate::park;
@@ -48,6 +49,42 @@ pub trait AnyFuture: sealed::Watched {}
 impl<T> AnyFuture for Future<T> {}
 
 impl<T> AnyFuture for SharedFuture<T> {}
+
+/// For waiting for a result together with a cancel token, an event or a queue: [`tricorne_sync::wait_any`].
+///
+/// # Examples
+///
+/// ```
+/// use tricorne_exec::promise;
+/// use tricorne_sync::{CancelToken, wait_any};
+///
+/// let (promise, answer) = promise();
+/// let stop = CancelToken::new();
+/// promise.complete(42);
+/// assert_eq!(wait_any(&[&stop, &answer]), 1);
+/// assert_eq!(answer.result(), Ok(42));
+/// ```
+impl<T: Send> Waitable for Future<T> {
+    /// Ready when it has ended. On a worker of the pool that the task was given to, one that has not started is run
+    /// right here, as by [`wait`].
+    fn ready(&self) -> Ready<'_> {
+        ended(self)
+    }
+}
+
+impl<T: Send + Sync> Waitable for SharedFuture<T> {
+    /// As that of a [`Future`].
+    fn ready(&self) -> Ready<'_> {
+        ended(self)
+    }
+}
+
+fn ended<F: AnyFuture + Sync>(future: &F) -> Ready<'_> {
+    future.help();
+    Box::pin(async move {
+        wait_async([future], WaitFor::AllCompleted).await;
+    })
+}
 
 mod sealed {
     use super::*;
