@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::args::CheckOptions;
@@ -133,23 +134,37 @@ fn doctests(context: &Context<'_>) -> Result<(), String> {
     run_cargo(context, &["test", "--doc", "--workspace"])
 }
 
-/// The tutorial's programs and others, each of which ends with an error if what it shows does not hold. `tests` has built them; they
-/// are run as programs, because `cargo run` for one package would choose other features and build again.
+/// The tutorial's programs, each of which ends with an error if what it shows does not hold, and the data set of the guide. `tests` has
+/// built them; they are run as programs, because `cargo run` for one package would choose other features and build again. (Examples of
+/// other crates measure files that the caller names.)
 fn examples(context: &Context<'_>) -> Result<(), String> {
     run_cargo(context, &["build", "--workspace", "--examples"])?;
     let packages = context.workspace.metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
-    let targets = packages.iter().flat_map(|package| package["targets"].as_array().into_iter().flatten());
-    let names = targets
+    let targets = packages
+        .iter()
+        .filter(|package| package["name"] == "tricorne-exec")
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten());
+    let names: Vec<_> = targets
         .filter(|target| target["kind"] == serde_json::json!(["example"]))
-        .filter_map(|target| target["name"].as_str());
-    let mut ran = 0;
-    for name in names {
-        let mut program = command::program(context.workspace.target.join("debug/examples").join(name));
-        program.current_dir(&context.workspace.root);
-        run_logged(&mut program, &context.log)?;
-        ran += 1;
+        .filter_map(|target| target["name"].as_str())
+        .collect();
+    if names.is_empty() {
+        return Err("`tricorne-exec` has no examples".to_owned());
     }
-    if ran == 0 { Err("the workspace has no examples".to_owned()) } else { Ok(()) }
+    for name in names {
+        run_logged(&mut example(context, name), &context.log)?;
+    }
+    let out = context.workspace.target.join("xtask/pages-to-dataset");
+    if out.exists() {
+        fs::remove_dir_all(&out).map_err(|error| format!("cannot remove `{}`: {error}", out.display()))?;
+    }
+    run_logged(example(context, "pages_to_dataset").arg("testdata/corpus/pages").arg(out), &context.log)
+}
+
+fn example(context: &Context<'_>, name: &str) -> Command {
+    let mut program = command::program(context.workspace.target.join("debug/examples").join(name));
+    program.current_dir(&context.workspace.root);
+    program
 }
 
 /// The models of the primitives and of the future. Three preemptions show nearly every known kind of race and take seconds; all
@@ -186,7 +201,7 @@ fn shuttle(context: &Context<'_>) -> Result<(), String> {
         .arg("test")
         .arg("--target-dir")
         .arg(context.workspace.target.join("shuttle"))
-        .args(["-p", "tricorne-sync", "--test", "shuttle"]);
+        .args(["-p", "tricorne-sync", "-p", "tricorne-exec", "--test", "shuttle"]);
     run_logged(&mut command, &context.log)
 }
 
