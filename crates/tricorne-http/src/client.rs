@@ -204,7 +204,7 @@ impl Client {
             let result = Box::pin(inner.attempt(&host, &target, trusted, &mut slot, &mut record)).await;
             slot.record(outcome(&result));
             match result {
-                Ok(Answer::Page(page)) => return inner.finish(page, &target, &record, slot).await,
+                Ok(Answer::Page(page)) => return Box::pin(inner.finish(page, &target, &record, slot)).await,
                 Ok(Answer::Redirect(location)) => {
                     drop(slot);
                     target = record.follow(&target, &location, inner)?;

@@ -35,7 +35,7 @@ use crate::{
 
 /// What a connection reads at a time, at the most, and so what each idle one may keep in memory; also the most that the
 /// head of an answer may have.
-const MAX_READ_BYTES: usize = 32 << 10;
+const MAX_READ_BYTES: usize = 16 << 10;
 
 /// Memory for a body whose length the server announces is taken at once up to this; a lie costs no more.
 const MAX_RESERVE_BYTES: u64 = 1 << 20;

@@ -13,7 +13,7 @@ use crate::runner::{BoxFuture, Fetch};
 
 /// Requests in flight at the most when the plan leaves it open: to all hosts, and to one.
 pub(crate) const AUTO_MAX: usize = 256;
-const AUTO_MAX_PER_HOST: usize = 128;
+const AUTO_MAX_PER_HOST: usize = 64;
 
 pub(crate) struct HttpFetch {
     client: Client,

@@ -120,7 +120,7 @@ fn a_stale_connection_is_replaced_without_costing_an_attempt() {
 fn a_waiting_fetch_is_small() {
     let client = client(quick());
     let bytes = std::mem::size_of_val(&client.get("http://127.0.0.1/"));
-    assert!(bytes <= 1536, "{bytes} bytes");
+    assert!(bytes <= 1024, "{bytes} bytes");
 }
 
 /// A server that ends every kept connection at its second request gets one request more than the attempts, not twice
