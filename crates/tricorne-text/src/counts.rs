@@ -109,18 +109,11 @@ impl Counter {
                 block_start = at;
                 self.block.read(&text.as_bytes()[at..]);
             }
-            let run = self.short_words.count_run(&self.block, at - block_start);
+            let run = self.short_words.count_run(&self.block, at - block_start, &mut self.long_words);
             at += run.bytes;
             word_count += run.words;
             word_chars += run.word_chars;
             if at - block_start >= self.block.word_starts() {
-                continue;
-            }
-            if let Some(word) = self.block.ascii_word(at - block_start).filter(|word| word.len() > 15) {
-                self.long_words.insert(word);
-                word_count += 1;
-                word_chars += word.len();
-                at += word.len() + 1;
                 continue;
             }
             // The table is full, or the next word is not a simple one. This path takes any word.

@@ -1,6 +1,7 @@
 //! The set of words of up to 15 bytes, and the loop that most words go through.
 
 use super::block::Block;
+use super::long_words::LongWords;
 use super::lower_case::{CASE_TABLES, lower_short_word};
 
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
@@ -126,13 +127,13 @@ impl ShortWords {
         self.mask = slot_count - 1;
     }
 
-    /// Reads short words from `start` on, until one is of another kind, the table has to grow, or the block
-    /// ends.
+    /// Reads short words, and long ones of ASCII, from `start` on, until one is of another kind, the table has
+    /// to grow, or the block ends.
     ///
     /// The lengths of words and whether they are new cannot be predicted, so neither is a branch here: a
     /// wrong guess costs as much as the rest of the work on a word.
     #[inline]
-    pub(super) fn count_run(&mut self, block: &Block, start: usize) -> Run {
+    pub(super) fn count_run(&mut self, block: &Block, start: usize, long_words: &mut LongWords) -> Run {
         let mask = self.mask;
         let slots = &mut self.slots[..=mask];
         let max_words = slots.len() / 2;
@@ -149,7 +150,12 @@ impl ShortWords {
             let word_bits = first_ends.trailing_zeros() + (second_ends.trailing_zeros() & goes_on as u32);
             let word_bytes = (word_bits / 8) as usize;
             if (word_bytes > 15) | (known_words >= max_words) {
-                break;
+                // Markup has so many long words of ASCII that they do not end the run.
+                let Some(word) = block.ascii_word(at).filter(|_| word_bytes > 15) else { break };
+                long_words.insert(word);
+                pieces += 1;
+                at += word.len() + 1;
+                continue;
             }
             if (low | high) & HIGH_BITS != 0 {
                 let whole = u128::from(low) | u128::from(high) << 64;
