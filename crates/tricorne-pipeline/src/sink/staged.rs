@@ -106,3 +106,54 @@ fn parse(entry: &[u8]) -> Result<Row, Malformed> {
     let id = reader.u64()?;
     wire::get_row(&mut reader, id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::OsFiles;
+
+    fn rows() -> Vec<Row> {
+        let row = |id: u64| Row {
+            id,
+            url: format!("http://h/{id}"),
+            text: (!id.is_multiple_of(3)).then(|| "文 text ".repeat(id as usize)),
+            key: Some([id as u8; 16]),
+            ..Row::default()
+        };
+        (0..2000).step_by(7).map(row).collect()
+    }
+
+    #[test]
+    fn rows_come_back_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let mut staged = Box::new(StagedRows::create(&OsFiles, &path).unwrap());
+        for row in rows() {
+            staged.write(&row).unwrap();
+        }
+        let written = staged.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!((written.rows, written.bytes), (rows().len() as u64, bytes.len() as u64));
+        assert!(written.bytes > 3 * BUFFER_BYTES as u64, "several pieces are under test");
+        let back: Vec<Row> = read(OsFiles.open(&path).unwrap(), &path).unwrap().map(Result::unwrap).collect();
+        assert_eq!(back, rows());
+    }
+
+    #[test]
+    fn a_cut_file_is_an_error_and_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let mut staged = Box::new(StagedRows::create(&OsFiles, &path).unwrap());
+        for row in &rows()[..3] {
+            staged.write(row).unwrap();
+        }
+        staged.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for len in [bytes.len() - 1, bytes.len() - 60, 2] {
+            std::fs::write(&path, &bytes[..len]).unwrap();
+            let back: Vec<_> = read(OsFiles.open(&path).unwrap(), &path).unwrap().collect();
+            assert!(back.last().unwrap().is_err(), "{len}");
+            assert_eq!(back.iter().filter(|row| row.is_err()).count(), 1);
+        }
+    }
+}
