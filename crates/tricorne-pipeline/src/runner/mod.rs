@@ -11,8 +11,8 @@
 //!
 //! A fetch keeps its permit until its page is in the journal, so a kill costs at most what was in
 //! flight, and a slow disk slows the fetching down instead of filling the memory. From the journal on,
-//! only positions are queued: a page is read back by the worker that needs it. A plan without text
-//! stages needs no worker: the journal's thread writes the outcome right after the page.
+//! only positions are queued: a page is read back by the worker that needs it. In a plan without text
+//! stages nobody needs it: the journal's thread hashes it and writes the outcome instead.
 //!
 //! Waking a thread costs more than journalling a page. So what ends in one turn of the event loop goes to
 //! the journal as one batch, the places of a batch come back as one, and the event loop gives them back
@@ -636,45 +636,49 @@ impl Run {
         let (begun, cpu) = (Instant::now(), thread_cpu_time());
         // If this thread fails, the event loop must not wait for room in a queue that nobody empties.
         let _close = CloseOnDrop(&self.landed);
-        // Without text stages there is nothing to wait for between page and outcome.
+        // Without text stages nobody needs the body any more: the outcome is made and journalled at once.
         let mut worker = self.process.stages().is_empty().then(|| self.process.worker());
         while let Ok(batch) = self.landed.get() {
             let mut safe = Vec::with_capacity(batch.len());
-            for Landed { task, result, place } in batch {
-                let ended = match result {
-                    Ok(mut page) => {
-                        let guard = page.guard.take();
-                        let page = StoredPage::from(page);
-                        if let Err(error) = task.shard.journal.append_page(&task.record, &page) {
-                            // Stop the run before the permit goes, or more would be fetched in vain.
-                            self.fail(error);
-                            return Ok(());
-                        }
-                        safe.push(Place { id: task.record.id, _guard: guard, _pending: place });
-                        self.counters.fetched.add(1);
-                        self.counters.bytes.add(page.body.len() as u64);
-                        match &mut worker {
-                            Some(worker) => Some((self.text_work(worker, slot, &task.record, page)?, task)),
-                            None => {
-                                drop(page);
-                                self.to_text(task);
-                                None
-                            }
-                        }
-                    }
-                    Err(failure) => {
-                        safe.push(Place { id: task.record.id, _guard: None, _pending: place });
-                        Some((Outcome::Failed(failure), task))
-                    }
-                };
-                if let Some((outcome, task)) = ended {
-                    self.outcome(&task, &outcome)?;
+            for Landed { task, mut result, place } in batch {
+                let id = task.record.id;
+                let guard = result.as_mut().ok().and_then(|page| page.guard.take());
+                if let Err(error) = self.journal_landed(task, result, &mut worker, slot) {
+                    // Stop the run before the permits go, or more would be fetched in vain.
+                    self.fail(error);
+                    return Ok(());
                 }
+                safe.push(Place { id, _guard: guard, _pending: place });
             }
             // Refused only after the run was cancelled and the event loop has ended.
             let _ = self.safe.put(safe);
         }
         self.meters.journal.add(begun.elapsed(), thread_cpu_time().saturating_sub(cpu));
+        Ok(())
+    }
+
+    fn journal_landed(
+        &self,
+        task: Task,
+        result: Result<Page, Failure>,
+        worker: &mut Option<Box<dyn Worker>>,
+        slot: usize,
+    ) -> Result<(), RunError> {
+        let page = match result {
+            Ok(page) => StoredPage::from(page),
+            Err(failure) => return self.outcome(&task, &Outcome::Failed(failure)),
+        };
+        let bytes = page.body.len() as u64;
+        if let Some(worker) = worker {
+            let outcome = self.text_work(worker, slot, &task.record, page)?;
+            self.outcome(&task, &outcome)?;
+        } else {
+            task.shard.journal.append_page(&task.record, &page)?;
+            drop(page);
+            self.to_text(task);
+        }
+        self.counters.fetched.add(1);
+        self.counters.bytes.add(bytes);
         Ok(())
     }
 
