@@ -20,7 +20,7 @@ pytestmark = [
 
 def run_suite(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(HARNESS), *words], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, str(HARNESS), *words], capture_output=True, text=True, timeout=540, check=False
     )
 
 
