@@ -879,3 +879,74 @@ def test_no_more_coroutines_than_allowed() -> None:
         list(itertools.islice(executor.map(count, counted), 40))
     assert most == 3
     assert counted.advanced <= 40 + 12 + 1
+
+
+def test_nothing_that_a_coroutine_does_ends_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    import asyncio
+
+    def leave(*_: object) -> None:
+        raise SystemExit(3)
+
+    async def leaves() -> None:
+        leave()
+
+    async def stops() -> None:
+        asyncio.get_running_loop().stop()
+
+    async def leaves_later() -> None:
+        asyncio.get_running_loop().call_soon(leave)
+
+    event = threading.Event()
+
+    async def waits() -> None:
+        await asyncio.to_thread(event.wait, 30)
+
+    with AsyncExecutor() as executor:
+        other = executor.submit(waits)
+        assert isinstance(executor.submit(leaves).exception(30), SystemExit)
+        executor.submit(stops).result(30)
+        executor.submit(leaves_later).result(30)
+        other.add_done_callback(leave)
+        event.set()
+        assert other.result(30) is None
+        assert executor.submit(double, 2).result(30) == 4
+    assert caplog.text.count("in the event loop of an AsyncExecutor") == 2
+
+
+def test_thousands_of_calls_may_fail_at_once() -> None:
+    event = threading.Event()
+
+    async def waits() -> None:
+        event.wait(30)
+
+    with AsyncExecutor(max_tasks=1) as executor:
+        executor.submit(waits)
+        not_a_coroutine_function: Any = abs
+        not_coroutines: list[Future[Any]] = [executor.submit(not_a_coroutine_function, number) for number in range(3000)]
+        event.set()
+        assert not wait(not_coroutines, timeout=30).not_done
+    with pytest.raises(TypeError, match="a coroutine was expected"):
+        not_coroutines[-1].result()
+
+
+def test_what_coroutines_leave_behind_is_cancelled_at_the_end() -> None:
+    import asyncio
+
+    ended_in: list[str] = []
+    left: list[asyncio.Task[None]] = []
+
+    async def goes_on() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended_in.append(threading.current_thread().name)
+
+    async def leaves_a_task() -> None:
+        left.append(asyncio.create_task(goes_on()))
+        await asyncio.sleep(0)
+
+    with AsyncExecutor(thread_name="loop") as executor:
+        executor.submit(leaves_a_task).result(30)
+    assert ended_in == ["loop"]
+    assert left[0].cancelled()

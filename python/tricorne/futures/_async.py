@@ -2,13 +2,16 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from tricorne.errors import BrokenExecutor
 from tricorne.futures._base import Executor, Future
 
 P = ParamSpec("P")
@@ -136,8 +139,9 @@ class _Engine:
         self.loop = asyncio.new_event_loop()
         # Only the thread of the loop touches these.
         self.waiting: dict[AsyncFuture[Any], Callable[[], None]] = {}
-        self.tasks: dict[AsyncFuture[Any], asyncio.Task[Any]] = {}
+        self.tasks: dict[AsyncFuture[Any], asyncio.Task[Outcome]] = {}
         self.finishing = False
+        self.finished = False
         self.thread = threading.Thread(target=self.run, name=thread_name, daemon=True)
         self.thread.start()
         _engines.add(self)
@@ -145,20 +149,35 @@ class _Engine:
     def run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            while not self.finished:
+                # Ended early by `loop.stop()`, or by a SystemExit in a task that a coroutine has left behind.
+                logged(self.loop.run_forever)
+            for step in (self.cancel_rest, self.loop.shutdown_asyncgens, self.loop.shutdown_default_executor):
+                logged(lambda: self.loop.run_until_complete(step()))
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
 
-    def call(self, function: Callable[..., object], *args: object) -> None:
+    async def cancel_rest(self) -> None:
+        """Cancel the tasks that the coroutines have left behind, as :func:`asyncio.run` does."""
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for task in rest:
+            if not task.cancelled() and (raised := task.exception()) is not None:
+                message = "unhandled exception when the event loop of an AsyncExecutor ends"
+                self.loop.call_exception_handler({"message": message, "exception": raised, "task": task})
+
+    def call(self, function: Callable[..., object], *args: object) -> bool:
+        """Have the loop call this soon; False if it is closed: it has nothing left to do then."""
         try:
             self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            # The loop is closed: it has nothing left to do this for.
             if not self.loop.is_closed():
                 raise
+            return False
+        return True
 
     def submit(
         self,
@@ -171,16 +190,24 @@ class _Engine:
         def start() -> None:
             try:
                 coroutine = context.run(fn, *args, **kwargs)
-                task = self.loop.create_task(coroutine, context=context)
+                if not asyncio.iscoroutine(coroutine):
+                    raise TypeError(f"a coroutine was expected, got {coroutine!r}")
+                task = self.loop.create_task(outcome(coroutine), context=context)
             except BaseException as raised:
                 end(future, raised=raised)
-                self.start_next()
                 return
             future._started = True
             self.tasks[future] = task
-            task.add_done_callback(lambda task: self.ended(future, task))
 
-        self.call(self.enter, future, start)
+            def ended(task: asyncio.Task[Outcome]) -> None:
+                # One that was cancelled before its first step.
+                coroutine.close()
+                self.ended(future, task)
+
+            task.add_done_callback(ended)
+
+        if not self.call(self.enter, future, start):
+            end(future, raised=BrokenExecutor("the event loop has ended"))
 
     def enter(self, future: AsyncFuture[Any], start: Callable[[], None]) -> None:
         self.waiting[future] = start
@@ -193,16 +220,16 @@ class _Engine:
             if not future.done():
                 start()
         if self.finishing and not self.waiting and not self.tasks:
+            self.finished = True
             self.loop.stop()
 
-    def ended(self, future: AsyncFuture[Any], task: asyncio.Task[Any]) -> None:
+    def ended(self, future: AsyncFuture[Any], task: "asyncio.Task[Outcome]") -> None:
         del self.tasks[future]
         if task.cancelled():
-            future._cancel_and_notify()
-        elif (raised := task.exception()) is not None:
-            end(future, raised=raised)
+            logged(future._cancel_and_notify)
         else:
-            end(future, task.result())
+            result, raised = task.result()
+            end(future, result, raised)
         self.start_next()
 
     def cancel(self, future: AsyncFuture[Any]) -> None:
@@ -223,21 +250,44 @@ class _Engine:
                 waiting = list(self.waiting)
                 self.waiting.clear()
                 for future in waiting:
-                    future._cancel_and_notify()
+                    logged(future._cancel_and_notify)
             self.start_next()
 
         self.call(finish)
 
 
-def end(future: Future[Any], result: Any = None, raised: BaseException | None = None) -> None:
-    """End a future, unless it was cancelled meanwhile."""
+Outcome: TypeAlias = tuple[Any, BaseException | None]
+
+
+async def outcome(coroutine: Coroutine[Any, Any, Any]) -> Outcome:
+    """What a coroutine returns or raises. A SystemExit or KeyboardInterrupt that a task raised would end the loop."""
     try:
-        if raised is None:
-            future.set_result(result)
-        else:
-            future.set_exception(raised)
-    except concurrent.futures.InvalidStateError:
-        pass
+        return await coroutine, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as raised:
+        return None, raised
+
+
+def end(future: Future[Any], result: Any = None, raised: BaseException | None = None) -> None:
+    """End a future, unless it was cancelled meanwhile. What its callbacks raise does not reach the loop."""
+
+    def set_outcome() -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            if raised is None:
+                future.set_result(result)
+            else:
+                future.set_exception(raised)
+
+    logged(set_outcome)
+
+
+def logged(function: Callable[[], object]) -> None:
+    """Call this; what it raises is logged, also a SystemExit."""
+    try:
+        function()
+    except BaseException:
+        logging.getLogger("concurrent.futures").exception("in the event loop of an AsyncExecutor")
 
 
 _engines: "weakref.WeakSet[_Engine]" = weakref.WeakSet()
