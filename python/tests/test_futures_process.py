@@ -217,6 +217,39 @@ def test_forks_while_the_pool_is_busy() -> None:
 
 
 @needs_fork
+def test_a_fork_while_another_thread_starts_an_event_loop() -> None:
+    check(
+        """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        start = threading.Thread.start
+        starting, forked = threading.Event(), threading.Event()
+        def slow_start(thread):
+            if thread.name == "loop":
+                starting.set()
+                forked.wait(30)
+            start(thread)
+        threading.Thread.start = slow_start
+        async def double(item):
+            return 2 * item
+        executor = AsyncExecutor(thread_name="loop")
+        other = threading.Thread(target=executor.submit, args=(double, 1))
+        other.start()
+        starting.wait(30)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            threading.Thread.start = start
+            assert executor.submit(double, 3).result(10) == 6
+            os._exit(0)
+        forked.set()
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+        "",
+    )
+
+
+@needs_fork
 def test_a_task_may_fork() -> None:
     check(
         """

@@ -59,7 +59,6 @@ class AsyncExecutor(Executor):
             raise ValueError("max_tasks must be greater than 0")
         self._max_tasks = max_tasks
         self._thread_name = thread_name
-        self._lock = threading.Lock()
         self._engine: _Engine | None = None
         self._shut_down = False
 
@@ -71,7 +70,7 @@ class AsyncExecutor(Executor):
         future: AsyncFuture[T] = AsyncFuture()
         future._executor = self
         context = contextvars.copy_context()
-        with self._lock:
+        with _lock:
             if _at_exit:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             if self._shut_down:
@@ -120,7 +119,7 @@ class AsyncExecutor(Executor):
 
         ``wait`` waits for that. ``cancel_futures`` cancels those that have not begun, which there are only with ``max_tasks``.
         """
-        with self._lock:
+        with _lock:
             self._shut_down = True
             engine = self._engine
         if engine is None or engine.pid != os.getpid():
@@ -293,10 +292,23 @@ def logged(function: Callable[[], object]) -> None:
 _engines: "weakref.WeakSet[_Engine]" = weakref.WeakSet()
 _at_exit = False
 
+# Of all executors: held while one looks whether it may submit, and does. Reentrant, as finalizers and signal handlers may come between.
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child, where the thread that held it is gone."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
 
 def _finish_engines() -> None:
     global _at_exit
-    _at_exit = True
+    with _lock:
+        _at_exit = True
     engines = [engine for engine in _engines if engine.pid == os.getpid()]
     for engine in engines:
         engine.finish()
