@@ -264,10 +264,57 @@ def test_a_wrong_number_of_answers_is_an_error() -> None:
         caller.call(1, timeout=30)
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}, {"max_wait": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}, {"max_wait": float("nan")}, {"max_wait": float("inf")}, {"timeout": float("nan")}])
 def test_numbers_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Caller(echo, **wrong)
+
+
+def test_a_limit_is_a_number() -> None:
+    with Caller(echo) as caller, pytest.raises(ValueError, match="timeout"):
+        caller.call("x", timeout=float("nan"))
+
+
+def test_a_callback_that_raises_anything_harms_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def answer(requests: list[int]) -> list[int]:
+        begun.set()
+        release.wait(30)
+        return requests
+
+    def leave(_: object) -> None:
+        raise SystemExit
+
+    with Caller(answer, max_batch=4) as caller:
+        first = caller.submit(0)
+        assert begun.wait(30)
+        futures = [caller.submit(number) for number in range(1, 5)]
+        futures[0].add_done_callback(leave)
+        late = caller.submit(5, timeout=0)
+        late.add_done_callback(leave)
+        release.set()
+        assert [future.result(30) for future in [first, *futures]] == list(range(5))
+        assert isinstance(late.exception(30), TimeoutError)
+        assert caller.call(6, timeout=30) == 6
+    assert caplog.text.count("exception in a callback of a request") == 2
+
+
+@pytest.mark.parametrize("max_batch", [None, 2])
+def test_what_is_raised_keeps_no_request_until_the_collector_comes(max_batch: int | None) -> None:
+    def fails(request: object) -> Any:
+        raise ValueError
+
+    gc.disable()
+    try:
+        with Caller(fails, max_batch=max_batch) as caller:
+            request = Thing()
+            watch = weakref.ref(request)
+            assert isinstance(caller.submit(request).exception(30), ValueError)
+            del request
+            until(lambda: watch() is None)
+    finally:
+        gc.enable()
 
 
 def test_async_callers_wait_cancel_and_run_out_of_time() -> None:

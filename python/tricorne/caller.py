@@ -4,11 +4,13 @@ import asyncio
 import builtins
 import contextlib
 import itertools
+import logging
+import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
@@ -17,6 +19,8 @@ from tricorne.errors import InvalidStateError, TimeoutError
 from tricorne.futures import Future, ThreadPoolExecutor
 
 __all__ = ["Caller", "CallerStats"]
+
+logger = logging.getLogger("concurrent.futures")
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -118,8 +122,9 @@ class Caller(Generic[Request, Answer]):
         for what, number in (("workers", workers), ("max_batch", 1 if max_batch is None else max_batch), ("max_queue", max_queue)):
             if number < 1:
                 raise ValueError(f"{what} is `{number}`; at least 1 is needed")
-        if not max_wait >= 0:
-            raise ValueError(f"max_wait is `{max_wait}`; it must not be negative")
+        if not 0 <= max_wait <= threading.TIMEOUT_MAX:
+            raise ValueError(f"max_wait is `{max_wait}`; it must be a number of seconds, at most {threading.TIMEOUT_MAX:.0f}")
+        check_timeout(timeout)
         self._fn = fn
         self._max_batch = max_batch
         self._max_wait = max_wait
@@ -211,6 +216,7 @@ class Caller(Generic[Request, Answer]):
         self.close(cancel=raised is not None)
 
     def _deadline(self, timeout: float | None) -> float | None:
+        check_timeout(timeout)
         timeout = self._timeout if timeout is None else timeout
         return None if timeout is None else time.monotonic() + timeout
 
@@ -253,7 +259,13 @@ class _Work:
 
     def __call__(self) -> None:
         while batch := self.next_batch():
-            self.answer(batch)
+            try:
+                self.answer(batch)
+            except BaseException as raised:
+                # Of our own doing; the callers are not to wait for ever.
+                for slot in batch:
+                    _end(slot.future, _Raised(raised))
+                logger.exception("exception in a worker of a Caller")
             # Nothing of a batch is kept while waiting for the next.
             del batch
 
@@ -273,34 +285,40 @@ class _Work:
         return batch
 
     def answer(self, batch: list[_Slot[Any, Any]]) -> None:
+        """Answer the requests. In the end nothing is left in this frame, which the traceback of what is raised leads to."""
         now = time.monotonic()
-        begun = []
-        for slot in batch:
-            if slot.deadline is not None and slot.deadline <= now:
-                _end(slot.future, TimeoutError("the request was not made in time"))
-            elif slot.future.set_running_or_notify_cancel():
-                begun.append(slot)
+        begun = [slot for slot in batch if self.begins(slot, now)]
         self.counts.add(dropped=len(batch) - len(begun))
-        if not begun:
-            return
-        requests = [slot.request for slot in begun]
+        if begun:
+            answers = self.answers([slot.request for slot in begun])
+            failed = sum(isinstance(answer, _Raised) for answer in answers)
+            self.counts.add(answered=len(begun) - failed, failed=failed, calls=1)
+            while begun:
+                _end(begun.pop(0).future, answers.pop(0))
+        batch.clear()
+
+    def begins(self, slot: _Slot[Any, Any], now: float) -> bool:
+        """Whether the request is still to be made."""
+        if slot.deadline is not None and slot.deadline <= now:
+            _end(slot.future, _Raised(TimeoutError("the request was not made in time")))
+            return False
+        return slot.future.set_running_or_notify_cancel()
+
+    def answers(self, requests: list[Any]) -> list[Any]:
+        """Call the function."""
+        count = len(requests)
         try:
             if self.max_batch is None:
-                answers: Sequence[Any] = [self.fn(requests[0])]
-            else:
-                answers = list(self.fn(requests))
-                if len(answers) != len(requests):
-                    raise ValueError(f"the function returned {len(answers)} answers to {len(requests)} requests")
-                answers = [_Raised(answer) if isinstance(answer, BaseException) else answer for answer in answers]
+                return [self.fn(requests.pop())]
+            answers = [_Raised(answer) if isinstance(answer, BaseException) else answer for answer in self.fn(requests)]
+            if (got := len(answers)) != count:
+                answers.clear()
+                raise ValueError(f"the function returned {got} answers to {count} requests")
+            return answers
         except BaseException as raised:
-            answers = [_Raised(raised)] * len(begun)
-        failed = sum(isinstance(answer, _Raised) for answer in answers)
-        self.counts.add(answered=len(begun) - failed, failed=failed, calls=1)
-        for slot, answer in zip(begun, answers, strict=True):
-            if isinstance(answer, _Raised):
-                _end(slot.future, answer.exception)
-            else:
-                slot.future.set_result(answer)
+            return [_Raised(raised)] * count
+        finally:
+            del requests
 
 
 class _Raised:
@@ -310,10 +328,22 @@ class _Raised:
         self.exception = exception
 
 
-def _end(future: Future[Any], raised: BaseException) -> None:
-    """Fail a future, unless it was cancelled meanwhile."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_exception(raised)
+def _end(future: Future[Any], answer: Any) -> None:
+    """End a future, unless it was cancelled meanwhile. What its callbacks raise stays here, also a SystemExit."""
+    try:
+        with contextlib.suppress(InvalidStateError):
+            if isinstance(answer, _Raised):
+                future.set_exception(answer.exception)
+            else:
+                future.set_result(answer)
+    except BaseException:
+        logger.exception("exception in a callback of a request")
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise :class:`ValueError` for a limit that is none."""
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("timeout is not a number")
 
 
 def _left(deadline: float | None) -> float | None:
