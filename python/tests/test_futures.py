@@ -722,6 +722,27 @@ def test_nothing_keeps_what_was_done(pool: ThreadPoolExecutor) -> None:
     assert watch() is None
 
 
+@pytest.mark.parametrize("inline", [False, True])
+def test_what_a_task_with_options_raised_keeps_nothing_until_the_collector_comes(inline: bool) -> None:
+    def fails(thing: Thing) -> None:
+        raise ValueError
+
+    def submit_and_wait() -> weakref.ref[Thing]:
+        thing = Thing()
+        assert isinstance(limited.submit(fails, thing).exception(30), ValueError)
+        return weakref.ref(thing)
+
+    with ThreadPoolExecutor(1) as pool:
+        limited = pool.with_options(timeout=30, retry=1)
+        gc.disable()
+        try:
+            watch = pool.submit(submit_and_wait).result(30) if inline else submit_and_wait()
+            pool.submit(int).result(30)
+            assert watch() is None
+        finally:
+            gc.enable()
+
+
 def test_the_collector_finds_cycles_through_futures_and_pools() -> None:
     class Node(Future[Any]):
         pass

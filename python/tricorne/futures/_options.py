@@ -97,17 +97,28 @@ class _OuterFuture(Future[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the task and return what it returned; see :meth:`Future.result`."""
         self._help()
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the task and return what it raised; see :meth:`Future.exception`."""
         self._help()
-        return super().exception(timeout)
+        try:
+            return super().exception(timeout)
+        finally:
+            del self
 
     def _help(self) -> None:
         """A worker that waits for a task of its own pool runs it."""
-        while (task := self._task) is not None and (attempt := task.attempt) is not None and _native.run_inline(attempt):
-            pass
+        try:
+            while (task := self._task) is not None and (attempt := task.attempt) is not None and _native.run_inline(attempt):
+                pass
+        finally:
+            # As in `_Task.run`: an attempt that is run inline has this frame below it.
+            del self
+            task = attempt = None
 
 
 class _Task(Generic[T]):
@@ -134,13 +145,14 @@ class _Task(Generic[T]):
 
     def run(self, call: Callable[[], T]) -> T:
         """An attempt, on a worker."""
-        if self.timeout is None:
-            return call()
-        timer = _native.call_later(self.timeout, self.time_is_up)
+        timer = None if self.timeout is None else _native.call_later(self.timeout, self.time_is_up)
         try:
             return call()
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+            # The traceback of what was raised leads here, and from here it would lead to the future that has it.
+            del self
 
     def attempt_ended(self, attempt: concurrent.futures.Future[T]) -> None:
         self.attempt = None
