@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use tricorne::sync;
 
 use crate::awaiting::Awaiting;
-use crate::futures::timer::{self, TimerHandle};
+use crate::futures::timer::{self, AtEnd, TimerHandle};
 use crate::{error, timeout, wait};
 
 /// Asks a tree of work to stop: by request, or because its time is up.
@@ -35,7 +35,7 @@ impl CancelToken {
             return Ok(());
         }
         let call = Py::new(py, Expire { token: self.token.clone() })?.into_any();
-        let handle = timer::call_at(deadline, call)?;
+        let handle = timer::call_at(deadline, call, AtEnd::Dropped)?;
         let unneeded = {
             let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
             if timer.is_some() { Some(handle) } else { timer.replace(handle) }

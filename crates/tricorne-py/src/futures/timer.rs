@@ -14,7 +14,21 @@ use super::log;
 use crate::{timeout, wait};
 
 /// The calls that are to come, by their time and a number.
-type Calls = BTreeMap<(Instant, u64), Py<PyAny>>;
+type Calls = BTreeMap<(Instant, u64), Call>;
+
+struct Call {
+    function: Py<PyAny>,
+    at_end: AtEnd,
+}
+
+/// What becomes of a call that is still to come when the interpreter ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtEnd {
+    /// It is made at once: somebody waits to go on.
+    Made,
+    /// It is not made: its time has not come.
+    Dropped,
+}
 
 /// The timer of one process.
 struct Timer {
@@ -98,7 +112,7 @@ impl Timer {
             let first = state.calls.first_key_value().map(|(&(due, _), _)| due);
             match first {
                 Some(due) if due <= now || state.ending => {
-                    return state.calls.pop_first().map(|(_, call)| call);
+                    return state.calls.pop_first().map(|(_, call)| call.function);
                 }
                 None if state.ending => return None,
                 Some(due) => {
@@ -134,11 +148,11 @@ impl TimerHandle {
 pub(crate) fn call_later(seconds: f64, function: Py<PyAny>) -> PyResult<TimerHandle> {
     // Further than the clock goes is as good as never.
     let never = || Instant::now() + Duration::from_secs(u32::MAX.into());
-    call_at(timeout::after(seconds).unwrap_or_else(never), function)
+    call_at(timeout::after(seconds).unwrap_or_else(never), function, AtEnd::Made)
 }
 
-/// Like [`call_later`], at a moment.
-pub(crate) fn call_at(due: Instant, function: Py<PyAny>) -> PyResult<TimerHandle> {
+/// Like [`call_later`], at a moment, and at the end of the interpreter as `at_end` says.
+pub(crate) fn call_at(due: Instant, function: Py<PyAny>, at_end: AtEnd) -> PyResult<TimerHandle> {
     let timer = Timer::of_process()?;
     let mut state = timer.lock();
     if state.ending {
@@ -148,17 +162,25 @@ pub(crate) fn call_at(due: Instant, function: Py<PyAny>) -> PyResult<TimerHandle
     }
     let key = (due, state.next_number);
     state.next_number += 1;
-    state.calls.insert(key, function);
+    state.calls.insert(key, Call { function, at_end });
     drop(state);
     timer.changed.notify_all();
     Ok(TimerHandle { timer, key })
 }
 
-/// Makes the calls that are to come at once and ends the thread.
+/// Makes the calls that are to come at once, or drops them, and ends the thread.
 pub(crate) fn finish(py: Python<'_>) -> PyResult<()> {
     let timer = TIMER.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(timer) = timer.filter(|timer| timer.process == wait::process()) else { return Ok(()) };
-    timer.lock().ending = true;
+    let dropped: Calls = {
+        let mut state = timer.lock();
+        state.ending = true;
+        let (dropped, made) =
+            std::mem::take(&mut state.calls).into_iter().partition(|(_, call)| call.at_end == AtEnd::Dropped);
+        state.calls = made;
+        dropped
+    };
+    drop(dropped);
     timer.changed.notify_all();
     wait::wait(py, poll_fn(move |context| timer.poll_ended(context.waker())), None)?;
     Ok(())
