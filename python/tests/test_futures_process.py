@@ -363,3 +363,36 @@ def test_stacks_can_be_dumped_while_many_threads_wait() -> None:
     )
     assert done.returncode == 0
     assert done.stderr.count("Thread 0x") >= 26 if sys.version_info < (3, 13) else "hread 0x" in done.stderr
+
+
+def test_what_an_input_raises_at_exit_loses_no_task_of_another_pool() -> None:
+    done = run(
+        """
+        pool, other = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        def input():
+            yield from range(50)
+            raise ValueError("from the input")
+        pool.map(abs, input())
+        start = threading.Event()
+        other.submit(lambda: (start.wait(30), time.sleep(0.1), print("done")))
+        start.set()
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert "ValueError: from the input" in done.stderr
+
+
+def test_limits_are_kept_at_exit() -> None:
+    """A limit that has not passed does not end a task, and the deadline of a token that has not passed does not cancel it."""
+    check(
+        """
+        from tricorne import CancelToken
+        pool = ThreadPoolExecutor(1)
+        limited = pool.with_options(timeout=600)
+        guard = CancelToken(timeout=3600).on_cancel(lambda: print("cancelled"))
+        for item in range(3):
+            future = limited.submit(lambda item: time.sleep(0.1) or item, item)
+            future.add_done_callback(lambda future: print(future.result()))
+        """,
+        "0\n1\n2\n",
+    )

@@ -13,7 +13,7 @@ use std::task::{Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBaseException, PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -66,7 +66,7 @@ struct Books {
     /// No more input is wanted.
     cut_off: bool,
     /// What the input raised: the last thing to be handed out.
-    failure: Option<PyErr>,
+    failure: Option<Py<PyBaseException>>,
     /// When the consumer last had to wait, and how many results it has got since.
     waited: Instant,
     since_waited: u32,
@@ -89,12 +89,24 @@ enum Goal {
     },
 }
 
+/// Why the input was not advanced to the goal.
+enum Stopped {
+    /// By what it raised, or what its task was refused with.
+    Input(PyErr),
+    /// By what ended a wait, such as a signal.
+    Wait(PyErr),
+}
+
 impl MapState {
     fn lock(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the input and advances it. What it raises is kept for the consumer.
+    /// Takes the input and advances it. An `Exception` that it raises is kept for the consumer.
+    ///
+    /// # Errors
+    ///
+    /// What the input raises that is not an `Exception`, which ends the map, and what ends a wait meanwhile, which does not.
     fn advance(self: &Arc<Self>, py: Python<'_>, goal: Goal) -> PyResult<()> {
         let source = {
             let mut books = self.lock();
@@ -105,13 +117,16 @@ impl MapState {
         let advanced = self.advance_source(py, &source, goal);
         let mut books = self.lock();
         books.advancing = None;
-        let used_up = match advanced {
-            Ok(used_up) => used_up || books.cut_off,
-            Err(raised) => {
-                books.failure = Some(raised);
-                true
+        let (used_up, ended) = match advanced {
+            Ok(used_up) => (used_up, Ok(())),
+            Err(Stopped::Input(raised)) if raised.is_instance_of::<PyException>(py) => {
+                books.failure = Some(raised.into_value(py));
+                (true, Ok(()))
             }
+            Err(Stopped::Input(raised)) => (true, Err(raised)),
+            Err(Stopped::Wait(raised)) => (false, Err(raised)),
         };
+        let used_up = used_up || books.cut_off;
         let mut source = Some(source);
         if !used_up {
             books.source = source.take();
@@ -125,11 +140,16 @@ impl MapState {
             drop(source);
             self.shared.remove_map(self);
         }
-        Ok(())
+        ended
     }
 
     /// Submits until the goal is reached; true if the input is used up.
-    fn advance_source(self: &Arc<Self>, py: Python<'_>, source: &Source, goal: Goal) -> PyResult<bool> {
+    fn advance_source(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        source: &Source,
+        goal: Goal,
+    ) -> Result<bool, Stopped> {
         let mut input = source.input.bind(py).clone();
         // Of a map without a consumer: those to wait for before the next is submitted.
         let mut paced = VecDeque::new();
@@ -144,7 +164,9 @@ impl MapState {
                 }
             }
             let Some(args) = input.next() else { return Ok(true) };
-            let task = self.submit(py, source, args?.cast::<PyTuple>()?)?;
+            let submitted =
+                args.and_then(|args| self.submit(py, source, args.cast::<PyTuple>().map_err(PyErr::from)?));
+            let task = submitted.map_err(Stopped::Input)?;
             if let Goal::All { paced: true } = goal {
                 paced.push_back(task);
                 let window = self.lock().window;
@@ -152,7 +174,7 @@ impl MapState {
                     && let Some(oldest) = paced.pop_front()
                 {
                     // How it ended is for the consumer, if there is one.
-                    FutureCore::wait_until(oldest.bind(py), None)?;
+                    FutureCore::wait_until(oldest.bind(py), None).map_err(Stopped::Wait)?;
                 }
             }
         }
@@ -184,7 +206,16 @@ impl MapState {
             books.tasks.push_back(task.clone_ref(py));
         }
         drop(books);
-        self.shared.submit(py, task.clone_ref(py), source.initializer.as_ref())?;
+        if let Err(refused) = self.shared.submit(py, task.clone_ref(py), source.initializer.as_ref()) {
+            // Nobody would ever run it.
+            let taken_back = {
+                let mut books = self.lock();
+                let place = books.tasks.iter().rposition(|other| other.is(&task));
+                place.and_then(|place| books.tasks.remove(place))
+            };
+            drop(taken_back);
+            return Err(refused);
+        }
         Ok(task)
     }
 
@@ -206,7 +237,8 @@ impl MapState {
         let outcome = match handed_out {
             Ok(None) => {
                 let failure = self.lock().failure.take();
-                return failure.map_or(Ok(None), Err);
+                return failure
+                    .map_or(Ok(None), |raised| Err(PyErr::from_value(raised.into_bound(py).into_any())));
             }
             Ok(Some(outcome)) => outcome,
             // Not of a task: the time is up, or a signal.
@@ -233,7 +265,12 @@ impl MapState {
     fn next_in_order(self: &Arc<Self>, py: Python<'_>) -> Result<Option<PyResult<Outcome>>, Interrupted> {
         let oldest = loop {
             let oldest = self.lock().tasks.pop_front();
-            self.advance(py, Goal::Window)?;
+            if let Err(raised) = self.advance(py, Goal::Window) {
+                if let Some(oldest) = oldest {
+                    FutureCore::cancel(oldest.bind(py))?;
+                }
+                return Err(Interrupted(raised));
+            }
             let Some(oldest) = oldest.or_else(|| self.lock().tasks.pop_front()) else {
                 if self.wait_until_let_go(py)? {
                     continue;
@@ -327,7 +364,7 @@ impl MapState {
             if books.orphan { books.failure.take() } else { None }
         };
         match unheard {
-            Some(raised) => Err(raised),
+            Some(raised) => Err(PyErr::from_value(raised.into_bound(py).into_any())),
             None => Ok(()),
         }
     }
@@ -440,10 +477,11 @@ impl MapIterator {
         if !fixed {
             state.shared.add_map(&state);
         }
-        state.advance(py, Goal::Window)?;
+        let advanced = state.advance(py, Goal::Window);
         // What the first items of the input raise comes at once, as from the standard library.
         let failure = state.lock().failure.take();
-        if let Some(raised) = failure {
+        let failure = failure.map(|raised| PyErr::from_value(raised.into_bound(py).into_any()));
+        if let Some(raised) = failure.or(advanced.err()) {
             state.close(py)?;
             return Err(raised);
         }

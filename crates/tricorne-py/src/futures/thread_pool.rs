@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
@@ -144,16 +144,18 @@ impl ThreadPool {
     /// Take no more tasks. Those that were submitted are run, and so are the rest of maps that were not iterated to their end.
     ///
     /// `wait` waits until all have ended and the workers are gone. `cancel_futures` cancels the tasks that have not begun, and the rest of
-    /// maps. Calling it again is allowed.
+    /// maps. Calling it again is allowed. What the input of a map raises is raised when all is done. An interrupt, such as that of Ctrl-C,
+    /// while the rest of a map is run comes at once: the pool then stays open.
     #[pyo3(signature = (wait = true, *, cancel_futures = false))]
     fn shutdown(&self, py: Python<'_>, wait: bool, cancel_futures: bool) -> PyResult<()> {
         let shared = self.shared()?;
-        for map in shared.maps() {
-            if cancel_futures {
+        let mut failure = None;
+        if cancel_futures {
+            for map in shared.maps() {
                 map.end_input();
-            } else {
-                map.run_out(py, wait)?;
             }
+        } else {
+            run_out(py, &shared, wait, &mut failure)?;
         }
         shared.close();
         if cancel_futures {
@@ -161,7 +163,10 @@ impl ThreadPool {
                 FutureCore::cancel(task.bind(py))?;
             }
         }
-        if wait { shared.join(py) } else { Ok(()) }
+        if wait {
+            shared.join(py)?;
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Workers, tasks being run, tasks waiting, tasks submitted so far, tasks ended so far.
@@ -215,22 +220,42 @@ fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
         .map(|class| class.bind(py))
 }
 
+/// Runs the rest of the maps of a pool. The first `Exception` that an input raises is kept in `failure`.
+///
+/// # Errors
+///
+/// What is raised that is not an `Exception`: at once.
+fn run_out(py: Python<'_>, pool: &Shared, wait: bool, failure: &mut Option<PyErr>) -> PyResult<()> {
+    for map in pool.maps() {
+        match map.run_out(py, wait) {
+            Err(raised) if raised.is_instance_of::<PyException>(py) => {
+                failure.get_or_insert(raised);
+            }
+            ended => ended?,
+        }
+    }
+    Ok(())
+}
+
 /// For `threading._register_atexit`: no pool takes tasks any more, and what was submitted is run to its end.
 #[pyfunction]
 pub(crate) fn finish_pools(py: Python<'_>) -> PyResult<()> {
     let pools = worker::pools();
     let pools = pools.iter().filter(|pool| pool.process == wait::process());
+    let mut failure = None;
     for pool in pools.clone() {
-        for map in pool.maps() {
-            map.run_out(py, true)?;
-        }
+        run_out(py, pool, true, &mut failure)?;
         pool.close_at_exit();
     }
     worker::end_of_interpreter();
-    // Tasks that wait for another attempt learn that there is none.
-    timer::finish(py)?;
     for pool in pools {
         pool.join(py)?;
+    }
+    // The limits of tasks hold until these have ended. Those that wait for another attempt learn that there is none.
+    timer::finish(py)?;
+    // Not raised: it would keep `threading` from what others have left with it.
+    if let Some(raised) = failure {
+        raised.write_unraisable(py, None);
     }
     Ok(())
 }
