@@ -1,10 +1,11 @@
 //! `tricorne.CancelToken`: the Python face of the cancel token.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use tricorne::sync;
 
 use crate::awaiting::Awaiting;
@@ -73,6 +74,8 @@ impl Expire {
 #[pyclass(frozen, weakref, module = "tricorne")]
 pub(crate) struct CancelGuard {
     guard: Mutex<Option<sync::CancelGuard>>,
+    /// Here, and not in what the native token keeps, so that the collector sees it.
+    callback: Arc<Mutex<Option<Py<PyAny>>>>,
     /// The token and its timer live as long as the callback.
     _token: Py<CancelToken>,
 }
@@ -83,7 +86,25 @@ impl CancelGuard {
     fn remove(&self) {
         let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(guard);
+        let callback = take(&self.callback);
+        drop(callback);
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.callback.try_lock() {
+            Ok(callback) => visit.call(&*callback),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.remove();
+    }
+}
+
+/// Takes a callback out; only the one who gets it calls it.
+fn take(callback: &Mutex<Option<Py<PyAny>>>) -> Option<Py<PyAny>> {
+    callback.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 #[pymethods]
@@ -158,14 +179,17 @@ impl CancelToken {
     /// The callback is taken back when what this returns is dropped.
     fn on_cancel(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<CancelGuard> {
         slf.get().arm(slf.py())?;
+        let callback = Arc::new(Mutex::new(Some(callback)));
+        let weak = Arc::downgrade(&callback);
         let guard = slf.get().token.on_cancel(move || {
             let _ = Python::try_attach(|py| {
+                let Some(callback) = weak.upgrade().and_then(|callback| take(&callback)) else { return };
                 if let Err(raised) = callback.call0(py) {
                     raised.write_unraisable(py, Some(callback.bind(py)));
                 }
             });
         });
-        Ok(CancelGuard { guard: Mutex::new(Some(guard)), _token: slf.clone().unbind() })
+        Ok(CancelGuard { guard: Mutex::new(Some(guard)), callback, _token: slf.clone().unbind() })
     }
 
     fn __repr__(&self) -> String {
