@@ -182,6 +182,8 @@ pub(crate) struct Effects {
     tell: Option<&'static CStr>,
     watches: Vec<(Arc<Watch>, bool)>,
     _work: Option<Work>,
+    /// An outcome that was written by hand before.
+    _before: Option<Outcome>,
 }
 
 impl Effects {
@@ -235,11 +237,12 @@ impl State {
             tell: None,
             watches: Vec::new(),
             _work: None,
+            _before: None,
         };
         match (change, self.phase) {
             (Change::Finish(outcome), Phase::Pending | Phase::Running) => {
                 let failed = matches!(outcome, Outcome::Raised(_));
-                self.outcome = Some(outcome);
+                effects._before = self.outcome.replace(outcome);
                 self.phase = Phase::Finished;
                 effects._work = self.work.take();
                 effects.tell = Some(if failed { c"add_exception" } else { c"add_result" });
@@ -347,7 +350,10 @@ impl FutureCore {
     /// Ends a future that nobody waits for and nobody has opened: no more than a few fields to write. Gives the outcome back otherwise.
     fn finish_unheard(&self, outcome: Outcome) -> Result<(), Outcome> {
         let mut state = self.lock();
-        let unheard = state.listeners.is_empty() && state.opened.is_none() && state.work.is_none();
+        let unheard = state.listeners.is_empty()
+            && state.opened.is_none()
+            && state.work.is_none()
+            && state.outcome.is_none();
         if state.phase.is_done() || !unheard {
             return Err(outcome);
         }
@@ -405,8 +411,15 @@ impl FutureCore {
             Err(_) => Ok(()),
         };
         condition.call_method0(intern!(py, "release"))?;
-        told?;
-        Ok(applied.map(|effects| Self::tell_watches(slf, effects)))
+        let applied = applied.map(|effects| Self::tell_watches(slf, effects));
+        if let Err(raised) = told {
+            // All others are told nevertheless.
+            if let Ok(effects) = applied {
+                effects.run(slf)?;
+            }
+            return Err(raised);
+        }
+        Ok(applied)
     }
 
     /// Enters the future in the books of those who watch it. Waking them comes later.
@@ -427,6 +440,16 @@ impl FutureCore {
         }
         state.listeners.push(Listener::Watch(Arc::clone(watch)));
         None
+    }
+
+    /// That the threads which could end it did not survive a fork, if so.
+    pub(crate) fn check_process(&self) -> PyResult<()> {
+        if self.lock().is_of_another_process() {
+            return Err(error::BrokenExecutor::new_err(
+                "the task runs in the process that this one was forked from",
+            ));
+        }
+        Ok(())
     }
 
     /// Settled already, and if so whether by an exception.
@@ -474,12 +497,8 @@ impl FutureCore {
         let py = slf.py();
         let core = slf.get();
         // A worker that waits for a task of its own pool runs it.
-        super::worker::run_inline(slf)?;
-        if core.lock().is_of_another_process() {
-            return Err(error::BrokenExecutor::new_err(
-                "the task runs in the process that this one was forked from",
-            ));
-        }
+        super::worker::run_inline_until(slf, deadline)?;
+        core.check_process()?;
         let future = slf.clone().unbind();
         let done = poll_fn(move |context| future.get().poll_done(context.waker()));
         if wait::wait(py, done, deadline)?.is_none() {
@@ -539,21 +558,24 @@ impl FutureCore {
     }
 }
 
-/// Tells the standard library's waiters and who waits for the condition; it is held.
+/// Tells the standard library's waiters and who waits for the condition; it is held. All are told, also if one raises.
 fn tell_opened(
     future: &Bound<'_, FutureCore>,
     condition: &Bound<'_, PyAny>,
     waiters: &Bound<'_, PyList>,
     tell: Option<&'static CStr>,
 ) -> PyResult<()> {
+    let mut failure = None;
     if let Some(method) = tell {
         let method = PyString::from_bytes(future.py(), method.to_bytes())?;
         for waiter in waiters.iter() {
-            waiter.call_method1(&method, (future,))?;
+            if let Err(raised) = waiter.call_method1(&method, (future,)) {
+                failure.get_or_insert(raised);
+            }
         }
     }
     condition.call_method0(intern!(future.py(), "notify_all"))?;
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 #[pymethods]

@@ -325,7 +325,7 @@ impl MapState {
             let waiting = if worker::is_worker() { self.clone_tasks(py) } else { Vec::new() };
             let mut ran = false;
             for task in waiting {
-                if worker::run_inline(task.bind(py))? {
+                if worker::run_inline_until(task.bind(py), self.options.deadline)? {
                     ran = true;
                     break;
                 }
@@ -397,6 +397,26 @@ impl MapState {
             FutureCore::cancel(task.bind(py))?;
         }
         Ok(())
+    }
+
+    /// For the iterator. The rest of a map that nobody has iterated is still to be run: it is alive, whoever refers to it.
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(books) = self.books.try_lock() else { return Ok(()) };
+        if !books.iterated {
+            return Ok(());
+        }
+        if let Some(source) = &books.source {
+            visit.call(&source.function)?;
+            visit.call(&source.input)?;
+            source.context.traverse(visit)?;
+            if let Some(initializer) = &source.initializer {
+                visit.call(&initializer.function)?;
+                visit.call(&initializer.args)?;
+            }
+        }
+        visit.call(&books.failure)?;
+        books.tasks.iter().try_for_each(|task| visit.call(task))?;
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.traverse(visit))
     }
 
     /// Submits no more. Returns the tasks in the window.
@@ -519,13 +539,16 @@ impl MapIterator {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.pool.try_lock() {
-            Ok(pool) => visit.call(&*pool),
-            Err(_) => Ok(()),
+        if let Ok(pool) = self.pool.try_lock() {
+            visit.call(&*pool)?;
         }
+        self.state.traverse(&visit)
     }
 
     fn __clear__(&self) {
+        if self.state.lock().iterated {
+            drop(self.state.cut_off());
+        }
         let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(pool);
     }

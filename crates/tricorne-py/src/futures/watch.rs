@@ -13,6 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::FutureCore;
 use super::worker;
@@ -55,6 +56,12 @@ impl Watch {
     /// A watch that hands out each future as it is settled.
     pub(crate) fn each() -> Arc<Self> {
         Arc::new(Self::new(Rule::Each))
+    }
+
+    /// For the one object that hands out what was seen.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(seen) = self.seen.try_lock() else { return Ok(()) };
+        seen.settled.iter().try_for_each(|future| visit.call(future))
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -156,6 +163,7 @@ impl Watching {
     fn leave_with(&mut self, future: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let py = future.py();
         if let Ok(core) = future.cast::<FutureCore>() {
+            core.get().check_process()?;
             return Ok(core.get().watch(&self.watch));
         }
         let waiter = match &self.waiter {
@@ -273,7 +281,7 @@ pub(crate) fn wait_futures<'py>(
                 break;
             }
             if let Ok(core) = future.cast::<FutureCore>() {
-                worker::run_inline(core)?;
+                worker::run_inline_until(core, deadline)?;
             }
         }
         watch.wait(py, deadline)
@@ -302,7 +310,7 @@ struct Rest {
     /// Those not handed out yet, by address.
     futures: HashMap<usize, Py<PyAny>>,
     total: usize,
-    /// Addresses of those that this thread may have to run, see [`worker::run_inline`].
+    /// Addresses of those that this thread may have to run, see [`worker::run_inline_until`].
     to_run: Vec<usize>,
 }
 
@@ -361,7 +369,7 @@ impl AsCompleted {
             }
             if let Some(future) = to_run {
                 if let Some(future) = future {
-                    worker::run_inline(future.bind(py).cast::<FutureCore>()?)?;
+                    worker::run_inline_until(future.bind(py).cast::<FutureCore>()?, self.deadline)?;
                 }
                 continue;
             }
@@ -370,6 +378,18 @@ impl AsCompleted {
                 return Err(error::TimeoutError::new_err(format!("{left} (of {total}) futures unfinished")));
             }
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(rest) = self.rest.try_lock() else { return Ok(()) };
+        rest.futures.values().try_for_each(|future| visit.call(future))?;
+        self.watch.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        let futures = std::mem::take(&mut self.rest().futures);
+        let settled = std::mem::take(&mut self.watch.lock().settled);
+        drop((futures, settled));
     }
 
     /// Hand out no more.

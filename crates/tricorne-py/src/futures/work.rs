@@ -65,6 +65,13 @@ impl Context {
         Ok(if copy.len()? == 0 { Self::Empty } else { Self::Set(copy.unbind()) })
     }
 
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Empty => Ok(()),
+            Self::Set(context) => visit.call(context),
+        }
+    }
+
     /// Another one with the same variables: what is set in one is not seen in the other.
     pub(crate) fn copy(&self, py: Python<'_>) -> PyResult<Self> {
         match self {
@@ -125,10 +132,7 @@ impl Work {
                 visit.call(kwargs)?;
             }
         }
-        match &self.context {
-            Context::Empty => Ok(()),
-            Context::Set(context) => visit.call(context),
-        }
+        self.context.traverse(visit)
     }
 }
 

@@ -63,6 +63,16 @@ pub(crate) fn run_inline(future: &Bound<'_, FutureCore>) -> PyResult<bool> {
     Ok(true)
 }
 
+/// Like [`run_inline`], for a wait until `deadline`: a task that runs inline cannot be cut short, so another worker is waited for if there
+/// can be one.
+pub(crate) fn run_inline_until(future: &Bound<'_, FutureCore>, deadline: Option<Instant>) -> PyResult<bool> {
+    let alone = || own_pool().is_some_and(|pool| pool.settings.max_workers == 1);
+    match deadline {
+        Some(deadline) if !alone() || deadline <= Instant::now() => Ok(false),
+        _ => run_inline(future),
+    }
+}
+
 /// Runs the task of a future if it waits in the pool that this thread works for; says whether it did.
 #[pyfunction(name = "run_inline")]
 pub(crate) fn run_if_own(future: &Bound<'_, PyAny>) -> PyResult<bool> {
