@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tricorne import threading
+from tricorne import queue, threading
 
 
 def run(main: Callable[[], Awaitable[object]]) -> None:
@@ -297,3 +297,53 @@ def test_an_awaitable_is_good_for_one_await() -> None:
         threading.Lock().acquire_async().close()
 
     run(main)
+
+
+def test_a_closed_loop_keeps_nothing_of_what_its_tasks_waited_for() -> None:
+    """More tasks than a thread could hand on from one inside the other."""
+    lock, semaphore, fifo = threading.Lock(), threading.Semaphore(0), queue.Queue[str]()
+    lock.acquire()
+
+    async def leave_waiting() -> list[asyncio.Future[Any]]:
+        operations: list[Any] = [lock.acquire_async() for _ in range(20_000)]
+        operations += [semaphore.acquire_async(), fifo.get_async()]
+        tasks = [asyncio.ensure_future(operation) for operation in operations]
+        await asyncio.sleep(0.01)
+        return tasks
+
+    loop = asyncio.new_event_loop()
+    tasks = loop.run_until_complete(leave_waiting())
+    loop.close()
+    lock.release()
+    semaphore.release()
+    fifo.put("item")
+    assert lock.acquire(timeout=30)
+    assert semaphore.acquire(timeout=30)
+    assert fifo.get(timeout=30) == "item"
+    for task in tasks:
+        # Nobody is to hear that they never ended.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_wake_while_the_loop_makes_the_future() -> None:
+    """As by a finalizer that runs in that moment."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    class Loop(asyncio.SelectorEventLoop):
+        wakes = False
+
+        def create_future(self) -> asyncio.Future[Any]:
+            if self.wakes:
+                self.wakes = False
+                lock.release()
+            return super().create_future()
+
+    loop = Loop()
+
+    async def main() -> bool:
+        loop.wakes = True
+        return await lock.acquire_async()
+
+    assert loop.run_until_complete(main())
+    loop.close()

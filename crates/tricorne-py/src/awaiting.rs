@@ -3,8 +3,9 @@
 //! The task sleeps on an asyncio future of its own loop. The waker sets that future by `loop.call_soon_threadsafe`, from whichever thread
 //! it is called, so nothing polls. A task that is cancelled drops the Rust future, which leaves the line or hands on what it was granted.
 
+use std::cell::RefCell;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ pub(crate) type Outcome = PyResult<Py<PyAny>>;
 ///
 /// It stands in line from the moment it is first awaited. To be cancelled loses nothing: what was meant for it goes to the next.
 #[pyclass(frozen, module = "tricorne.threading")]
-pub(crate) struct Awaiting(Mutex<Phase>);
+pub(crate) struct Awaiting(Arc<Mutex<Phase>>);
 
 enum Phase {
     Ready(Box<Operation>),
@@ -56,7 +57,7 @@ impl Awaiting {
         let work = Box::pin(work);
         let operation =
             Operation { work, limit: None, cleanup: None, ending: None, waker: None, timer: None };
-        Self(Mutex::new(Phase::Ready(Box::new(operation))))
+        Self(Arc::new(Mutex::new(Phase::Ready(Box::new(operation)))))
     }
 
     /// An awaitable that gives `None` at once.
@@ -80,19 +81,19 @@ impl Awaiting {
         self.with(|operation| operation.cleanup = Some(Box::pin(cleanup)))
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Operation)) -> Self {
-        if let Phase::Ready(operation) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+    fn with(self, change: impl FnOnce(&mut Operation)) -> Self {
+        if let Phase::Ready(operation) = &mut *self.phase() {
             change(operation);
         }
         self
     }
 
     fn take(&self) -> Phase {
-        std::mem::replace(&mut *self.phase(), Phase::Out)
+        take(&self.0)
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Goes on with a coroutine that was taken out.
@@ -106,7 +107,7 @@ impl Awaiting {
 
     /// Goes on with an operation that was taken out.
     fn go_on(&self, py: Python<'_>, mut operation: Box<Operation>) -> PyResult<Py<PyAny>> {
-        match operation.step(py) {
+        match operation.step(py, &self.0) {
             Ok(Step::Sleep(future)) => {
                 *self.phase() = Phase::Ready(operation);
                 Ok(future)
@@ -229,10 +230,10 @@ enum Step {
 }
 
 impl Operation {
-    fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
+    fn step(&mut self, py: Python<'_>, phase: &Arc<Mutex<Phase>>) -> PyResult<Step> {
         loop {
             // A waker for each round: what the last one wakes is over.
-            let waker = Arc::new(AsyncioWaker::new());
+            let waker = Arc::new(AsyncioWaker { target: OnceLock::new(), phase: Arc::downgrade(phase) });
             let polled = self.work.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&waker))));
             if let Poll::Ready(outcome) = polled {
                 return Ok(Step::Over(match self.ending.take() {
@@ -293,23 +294,71 @@ struct Target {
     future: Py<PyAny>,
 }
 
-/// Wakes a task of asyncio. `None` inside: woken before the task slept.
-struct AsyncioWaker(PyOnceLock<Option<Target>>);
+/// Wakes a task of asyncio.
+struct AsyncioWaker {
+    /// `None` inside: woken before the task slept. Python code must not run while it is filled: it might wake.
+    target: OnceLock<Option<Target>>,
+    /// Where the operation is that waits.
+    phase: Weak<Mutex<Phase>>,
+}
 
 impl AsyncioWaker {
-    fn new() -> Self {
-        Self(PyOnceLock::new())
-    }
-
     /// What the task is to sleep on; nothing if it was woken already.
     fn target(&self, py: Python<'_>) -> PyResult<Option<&Target>> {
-        let target = self.0.get_or_try_init(py, || {
-            let event_loop = running_loop(py)?;
-            let future = event_loop.call_method0(intern!(py, "create_future"))?;
-            Ok::<_, PyErr>(Some(Target { event_loop: event_loop.unbind(), future: future.unbind() }))
-        })?;
-        Ok(target.as_ref())
+        let event_loop = running_loop(py)?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        let target = Some(Target { event_loop: event_loop.unbind(), future: future.unbind() });
+        // Refused if it was woken meanwhile.
+        let refused = self.target.set(target);
+        drop(refused);
+        Ok(self.target.get().and_then(Option::as_ref))
     }
+
+    /// The loop was closed: its task never runs again. What it was granted goes to the next, by dropping the operation.
+    fn let_go(&self, event_loop: &Bound<'_, PyAny>) {
+        thread_local! {
+            /// What is still to be dropped by this thread, while it is at it.
+            static LEFT: RefCell<Option<Vec<Phase>>> = const { RefCell::new(None) };
+        }
+        let closed = event_loop.call_method0(intern!(event_loop.py(), "is_closed"));
+        let Some(phase) =
+            self.phase.upgrade().filter(|_| closed.is_ok_and(|closed| closed.is_truthy().unwrap_or(false)))
+        else {
+            return;
+        };
+        let phase = take(&phase);
+        // The next may be of a closed loop as well: one after the other, not one inside the other.
+        let begins = LEFT.with_borrow_mut(|left| {
+            let begins = left.is_none();
+            left.get_or_insert_default().push(phase);
+            begins
+        });
+        if !begins {
+            return;
+        }
+        loop {
+            let next = LEFT.with_borrow_mut(|left| {
+                let next = left.as_mut().and_then(Vec::pop);
+                if next.is_none() {
+                    *left = None;
+                }
+                next
+            });
+            match next {
+                Some(next) => drop(next),
+                None => return,
+            }
+        }
+    }
+}
+
+fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
+    phase.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes what is there out of it.
+fn take(phase: &Mutex<Phase>) -> Phase {
+    std::mem::replace(&mut *lock(phase), Phase::Out)
 }
 
 impl Wake for AsyncioWaker {
@@ -320,16 +369,18 @@ impl Wake for AsyncioWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // Nobody is left to be woken once the interpreter ends.
         Python::try_attach(|py| {
-            if let Some(target) = self.0.get_or_init(py, || None) {
+            if let Some(target) = self.target.get_or_init(|| None) {
                 let woken = finish(py).and_then(|finish| {
                     let arguments = (finish, &target.future);
                     target.event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), arguments)
                 });
-                // A loop that was closed meanwhile raises `RuntimeError`: its tasks never run again.
-                if let Err(error) = woken
-                    && !error.is_instance_of::<PyRuntimeError>(py)
-                {
-                    error.write_unraisable(py, Some(target.event_loop.bind(py)));
+                match woken {
+                    Ok(_) => {}
+                    // What a loop raises that was closed meanwhile.
+                    Err(error) if error.is_instance_of::<PyRuntimeError>(py) => {
+                        self.let_go(target.event_loop.bind(py));
+                    }
+                    Err(error) => error.write_unraisable(py, Some(target.event_loop.bind(py))),
                 }
             }
         });
