@@ -160,3 +160,25 @@ def test_a_result_that_was_written_by_hand_is_let_go_outside_the_lock() -> None:
     future._result = Looks()
     future.set_result(1)
     assert (seen, future.result()) == ([True], 1)
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed", "map"])
+def test_the_only_worker_runs_the_attempts_of_what_it_waits_for(how: str) -> None:
+    begun = itertools.count()
+
+    def fails_first(item: int) -> int:
+        if next(begun) == 0:
+            raise ValueError(item)
+        return item
+
+    with ThreadPoolExecutor(1) as pool:
+        view = pool.with_options(retry=1)
+
+        def outer() -> list[int]:
+            if how == "map":
+                return list(view.map(fails_first, range(3), ordered=False))
+            futures = [view.submit(fails_first, item) for item in range(3)]
+            completed = wait(futures).done if how == "wait" else as_completed(futures)
+            return [future.result() for future in completed]
+
+        assert sorted(pool.submit(outer).result(30)) == [0, 1, 2]

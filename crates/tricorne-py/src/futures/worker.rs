@@ -30,7 +30,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::future::{FutureCore, Outcome, Wake};
+use super::future::{FutureCore, Outcome, Phase, Wake};
 use super::log;
 use super::map::MapState;
 use super::work::{self, Work};
@@ -51,9 +51,35 @@ pub(crate) fn is_worker() -> bool {
     POOL.with_borrow(Option::is_some)
 }
 
-/// Runs the task of `future` if it waits in the pool that this thread works for: nobody else might ever come to it.
+/// Runs the task of `future` if it waits in the pool that this thread works for: nobody else might ever come to it. Of a task with
+/// options, one attempt after the other is run.
 pub(crate) fn run_inline(future: &Bound<'_, FutureCore>) -> PyResult<bool> {
     let Some(pool) = own_pool() else { return Ok(false) };
+    if run_inline_in(&pool, future)? {
+        return Ok(true);
+    }
+    let mut ran = false;
+    while let Some(attempt) = attempt_of(future)? {
+        if !run_inline_in(&pool, &attempt)? {
+            break;
+        }
+        ran = true;
+    }
+    Ok(ran)
+}
+
+/// The attempt that is under way if this is the future of a task with options (`_options.py`), which has no work of its own.
+fn attempt_of<'py>(future: &Bound<'py, FutureCore>) -> PyResult<Option<Bound<'py, FutureCore>>> {
+    let py = future.py();
+    if future.get().phase() != Phase::Pending {
+        return Ok(None);
+    }
+    let Some(task) = future.getattr_opt(intern!(py, "_task"))? else { return Ok(None) };
+    let attempt = task.getattr_opt(intern!(py, "attempt"))?;
+    Ok(attempt.and_then(|attempt| attempt.cast_into::<FutureCore>().ok()))
+}
+
+fn run_inline_in(pool: &Shared, future: &Bound<'_, FutureCore>) -> PyResult<bool> {
     let Some(work) = future.get().begin_if_of(pool.number) else { return Ok(false) };
     let outcome = Outcome::of(future.py(), work.run(future.py()));
     pool.finished.fetch_add(1, Ordering::Relaxed);
