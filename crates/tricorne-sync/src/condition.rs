@@ -137,7 +137,11 @@ impl Condition {
         let place = self.set.enroll();
         let lock = guard.release();
         place.await;
-        lock.lock_async().await
+        // Dropped from here on, it has been notified and has not looked.
+        let notification = PassOn(&self.set);
+        let guard = lock.lock_async().await;
+        std::mem::forget(notification);
+        guard
     }
 
     /// Waits for as long as `must_wait` says so, looking after each notification.
@@ -233,6 +237,15 @@ impl Condition {
             }
         }
         (guard, true)
+    }
+}
+
+/// A notification that goes to the next in line when this is dropped.
+struct PassOn<'a>(&'a WaitSet);
+
+impl Drop for PassOn<'_> {
+    fn drop(&mut self) {
+        self.0.notify(1);
     }
 }
 
