@@ -67,9 +67,11 @@ impl Semaphore {
 
     /// Gives `count` permits back from a guard.
     fn take_back(&self, count: usize) {
-        if self.raw.release_bounded(count, self.bound).is_err() {
-            // Somebody gave back by hand what it had not taken; so much of this was given back already.
-            while self.raw.release_bounded(1, self.bound).is_ok() {}
+        let mut fits = count;
+        // Refused if somebody gave back by hand what it had not taken; so much of this was given back already. Looked at again
+        // if others take or give meanwhile.
+        while self.raw.release_bounded(fits, self.bound).is_err() {
+            fits = count.min(self.bound.saturating_sub(self.raw.available()));
         }
     }
 
