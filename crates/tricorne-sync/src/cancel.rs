@@ -129,7 +129,8 @@ impl CancelToken {
     }
 
     /// Cancels this token and all below it, wakes who waits for them, and runs their callbacks on this thread.
-    /// Cancelling again does nothing.
+    /// Cancelling again does nothing. While another thread is still at it, this token is cancelled when the call returns; those
+    /// below it may be so a moment later.
     ///
     /// # Panics
     ///
@@ -141,6 +142,9 @@ impl CancelToken {
         while let Some(node) = tokens.pop() {
             let mut links = lock(&node.links);
             if links.cancelled {
+                drop(links);
+                // Whoever was first may not have come to this line yet.
+                node.cancelled.set();
                 continue;
             }
             links.cancelled = true;

@@ -65,3 +65,20 @@ fn callback_runs_once_or_was_taken_back() {
         assert!(runs.load(Ordering::SeqCst) <= 1);
     });
 }
+
+#[test]
+fn cancelled_is_cancelled_whoever_was_first() {
+    model(|| {
+        let token = CancelToken::new();
+        let other = {
+            let token = token.clone();
+            thread::spawn(move || {
+                token.cancel();
+                assert!(token.is_cancelled());
+            })
+        };
+        token.cancel();
+        assert!(token.is_cancelled());
+        other.join().unwrap();
+    });
+}
