@@ -87,8 +87,9 @@ pub(crate) fn thread_slot<R>(with: impl FnOnce(&Cell<u64>) -> R) -> R {
 
 /// Locks `mutex`, whether or not a thread panicked while it held it.
 ///
-/// No user code runs under the locks of this crate, so a panic cannot leave a state half changed and poison says
-/// nothing worth failing for.
+/// The only foreign code that runs under the locks of this crate is the comparison of items by a priority queue, and what
+/// looks at the items of a queue. If one panics, what was changed before it stands and is told, so poison says nothing worth
+/// failing for.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

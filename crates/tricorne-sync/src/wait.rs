@@ -303,7 +303,8 @@ impl<S> Renewable<S> {
     }
 }
 
-/// What must happen once the lock is released: wakers to wake, wakers to drop.
+/// What must happen once the lock is released: wakers to wake, wakers to drop. It happens on drop, so that nobody who was served
+/// sleeps on if what came after panicked (the order of a priority queue is foreign code).
 #[derive(Debug, Default)]
 pub(crate) struct Deferred {
     wake: Vec<Waker>,
@@ -313,7 +314,13 @@ pub(crate) struct Deferred {
 impl Deferred {
     /// Does it. The caller holds no lock.
     pub(crate) fn run(self) {
-        for waker in self.wake {
+        drop(self);
+    }
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        for waker in self.wake.drain(..) {
             waker.wake();
         }
     }
@@ -378,10 +385,12 @@ where
 
 /// [`try_now`] for a caller that has locked the state already.
 pub(crate) fn try_locked<O: Operation>(
-    mut state: MutexGuard<'_, O::State>,
+    state: MutexGuard<'_, O::State>,
     mut operation: O,
 ) -> Result<O::Output, O> {
     let mut deferred = Deferred::default();
+    // Unlocked before that is dropped.
+    let mut state = state;
     let output = operation.attempt(&mut state, &mut deferred);
     drop(state);
     deferred.run();

@@ -2,10 +2,13 @@
 #![cfg(not(any(tricorne_loom, tricorne_shuttle)))]
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
-use tricorne_sync::{BoundedSemaphore, Condition, Lock};
+use tricorne_sync::{BoundedSemaphore, Condition, Lock, PriorityQueue};
 
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
@@ -36,4 +39,48 @@ fn a_guard_gives_back_no_more_than_it_holds() {
     drop(held);
     let served: Vec<_> = waits.iter_mut().map(poll).filter(Poll::is_ready).collect();
     assert_eq!(served.len(), 1, "there are two permits, which the first has");
+}
+
+#[derive(PartialEq)]
+struct Picky(f64);
+impl Eq for Picky {}
+impl PartialOrd for Picky {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Picky {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.partial_cmp(&other.0).expect("numbers")
+    }
+}
+
+#[test]
+fn a_comparison_that_panics_leaves_the_figures_right() {
+    let queue = PriorityQueue::bounded(10);
+    queue.put(Picky(1.0)).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| queue.put(Picky(f64::NAN)))).is_err());
+    let stats = queue.stats();
+    assert_eq!(stats.puts - stats.gets, stats.len as u64, "{stats:?}");
+}
+
+struct Counter(AtomicUsize);
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_comparison_that_panics_loses_no_wake_up() {
+    let queue = PriorityQueue::bounded(2);
+    queue.put(Picky(0.0)).unwrap();
+    queue.put(Picky(1.0)).unwrap();
+    let woken = Arc::new(Counter(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut put = queue.put_async(Picky(f64::NAN));
+    assert!(Pin::new(&mut put).poll(&mut Context::from_waker(&waker)).is_pending());
+    // It lets the producer in, whose item cannot be compared.
+    assert!(catch_unwind(AssertUnwindSafe(|| queue.get())).is_err());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it was let in, and is told");
 }

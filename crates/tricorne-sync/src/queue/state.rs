@@ -90,8 +90,9 @@ impl<T, O: Order<T>> State<T, O> {
     #[inline]
     pub(super) fn push(&mut self, item: Item<T>) {
         self.weight += item.weight;
-        self.items.push(item);
         self.puts += 1;
+        // Last of these, as it may compare items: if that panics, the item is in the queue and counted.
+        self.items.push(item);
         self.high_water_items = self.high_water_items.max(self.items.len());
         self.high_water_weight = self.high_water_weight.max(self.weight);
     }
