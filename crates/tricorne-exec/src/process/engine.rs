@@ -292,6 +292,13 @@ impl Engine {
 
     /// [`submit`](Self::submit) for many, which go to the workers in this order. Returns their numbers.
     pub fn submit_many(&self, calls: impl IntoIterator<Item = Call>) -> std::ops::Range<u64> {
+        if self.shared.is_elsewhere() {
+            // Nothing of the pool is touched: its locks may be held by threads that this copy of the process does not have, and
+            // its segments are the memory of the other process.
+            let lost = |call: Call| (call.job, Outcome::Lost(TaskError::Forked));
+            Deferred { finished: calls.into_iter().map(lost).collect(), unwanted: Vec::new() }.run();
+            return 0..0;
+        }
         let mut unsent = Vec::new();
         let mut tasks: VecDeque<Task> = VecDeque::new();
         for call in calls {
@@ -304,16 +311,6 @@ impl Engine {
                     unsent.push((job, Outcome::Lost(TaskError::Transport { message: error.to_string() })));
                 }
             }
-        }
-        let rejected = self.shared.is_elsewhere().then_some(TaskError::Forked);
-        if let Some(error) = rejected {
-            // The lock may be held by a thread that this copy of the process does not have.
-            Deferred {
-                finished: tasks.into_iter().map(|task| (task.job, Outcome::Lost(error.clone()))).collect(),
-                unwanted: Vec::new(),
-            }
-            .run();
-            return 0..0;
         }
         let mut locked = self.shared.lock();
         locked.deferred.finished.append(&mut unsent);

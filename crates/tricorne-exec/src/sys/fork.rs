@@ -5,17 +5,19 @@
 //! which numbers were given away before; an executor touches nothing of itself where its number is one of those. To
 //! ask is a load, where asking for the process id would be a system call for each task.
 //!
+//! Mapped memory that goes back to its sender has a number for the same reason: what the child drops, the parent still has.
+//!
 //! A child made by a bare `clone` system call does not run the handler and is not recognised.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of the next executor; 0 is nobody's.
+/// The number of the next executor or mapping; 0 is nobody's.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 /// The first number that was given away in this process.
 static FIRST_HERE: AtomicU64 = AtomicU64::new(1);
 
-/// The number of a new executor; from the first one on, forks are noticed.
+/// The number of a new executor or mapping; from the first one on, forks are noticed.
 pub(crate) fn new_number() -> u64 {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(watch);
@@ -23,7 +25,7 @@ pub(crate) fn new_number() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Whether the executor with this number lives in another process: one that this one was forked from.
+/// Whether what has this number lives in another process: one that this one was forked from.
 pub(crate) fn is_elsewhere(number: u64) -> bool {
     // Relaxed: it changes only in a fork, while the child has a single thread.
     number < FIRST_HERE.load(Ordering::Relaxed)

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::fork;
+
 /// Bytes of a page: where parts of a file that are mapped apart begin.
 pub(crate) const PAGE: usize = 4096;
 
@@ -106,7 +108,11 @@ impl SharedMap {
 /// The bytes of a memory file, as a private copy: pages are copied when they are written to, and not before.
 ///
 /// Until it is dropped the sender leaves the file alone; it is told so by the word that is stored on drop.
+///
+/// In a forked copy of this process a copy of it tells nothing: the one here still reads.
 pub(crate) struct CopyOnWrite {
+    /// For `sys::fork`: who has mapped it.
+    number: u64,
     bytes: Mapping,
     len: usize,
     /// The page of the sender's word.
@@ -118,7 +124,7 @@ impl CopyOnWrite {
     pub(crate) fn new(file: impl AsFd, len: usize) -> io::Result<Self> {
         let head = SharedMap::new(&file, PAGE)?;
         let bytes = Mapping::new(&file, PAGE, len, MapFlags::PRIVATE)?;
-        Ok(Self { bytes, len, head })
+        Ok(Self { number: fork::new_number(), bytes, len, head })
     }
 }
 
@@ -141,6 +147,9 @@ impl DerefMut for CopyOnWrite {
 
 impl Drop for CopyOnWrite {
     fn drop(&mut self) {
+        if fork::is_elsewhere(self.number) {
+            return;
+        }
         // Release: the sender writes into the file after it has seen the word, so after our last read.
         self.head.word(0).store(0, Ordering::Release);
     }

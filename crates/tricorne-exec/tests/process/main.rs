@@ -19,6 +19,8 @@ mod functions;
 #[cfg(target_os = "linux")]
 mod large;
 #[cfg(target_os = "linux")]
+mod regressions;
+#[cfg(target_os = "linux")]
 mod support;
 
 #[cfg(target_os = "linux")]
@@ -45,8 +47,10 @@ fn main() -> ExitCode {
         return support::play(role);
     }
     let has = |flag: &str| words.iter().any(|word| word == flag);
-    let tests: Vec<&Test> =
-        [faults::TESTS, conduct::TESTS, large::TESTS, chaos::TESTS].into_iter().flatten().collect();
+    let tests: Vec<&Test> = [faults::TESTS, conduct::TESTS, large::TESTS, chaos::TESTS, regressions::TESTS]
+        .into_iter()
+        .flatten()
+        .collect();
     if has("--list") {
         if !has("--ignored") {
             tests.iter().for_each(|(name, _)| println!("{name}: test"));
