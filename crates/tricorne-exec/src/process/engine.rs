@@ -218,6 +218,10 @@ pub(crate) struct Deferred {
 }
 
 impl Deferred {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.finished.is_empty() && self.unwanted.is_empty()
+    }
+
     fn run(self) {
         for (job, outcome) in self.finished {
             // What a callback panics with ends here, as in the other executors.

@@ -174,14 +174,15 @@ pub(crate) fn help(shared: &Shared, is_done: &dyn Fn() -> bool, deadline: Option
         let state = &*locked.state;
         only_results &= state.to_start == 0 && !state.is_earlier_than_planned(look);
         let others_wait = state.workers.values().any(super::dispatch::Worker::is_busy);
-        if locked.deferred.finished.len() > 1 || !only_results {
-            // Foreign code is run: it may wait for another task, and somebody has to listen.
+        helping.wake_manager = !only_results || others_wait;
+        if !only_results || !locked.deferred.is_empty() {
+            // Foreign code is run: it may wait for another task, or for the end of the pool, and somebody has to listen. What has
+            // ended is most likely what this thread waits for; if not, it waits as usual.
             drop(helping);
             locked.unlock();
             return;
         }
         locked.unlock();
-        helping.wake_manager = others_wait;
         if !others_wait && !is_done() {
             // Nothing is in flight: it was cancelled, or somebody else is about to deliver it.
             return;

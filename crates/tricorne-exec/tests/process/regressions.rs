@@ -2,9 +2,12 @@
 #![expect(unsafe_code, reason = "forks of a process with threads, and signals")]
 
 use std::cell::Cell;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
-use tricorne_exec::TaskError;
 use tricorne_exec::process::Buffer;
+use tricorne_exec::{Shutdown, TaskError};
 
 use crate::Test;
 use crate::functions::*;
@@ -13,6 +16,7 @@ use crate::support::{Facts, eventually, pool};
 pub(crate) const TESTS: &[Test] = &[
     ("forked_child_drops_a_result", forked_child_drops_a_result),
     ("forked_child_submits_a_large_argument", forked_child_submits_a_large_argument),
+    ("callback_waits_while_a_waiting_thread_listens", callback_waits_while_a_waiting_thread_listens),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -68,4 +72,39 @@ fn forked_child_submits_a_large_argument(_: &mut Facts) {
     assert!(wait(child));
     assert_eq!(slow.result(), Ok(()));
     assert_eq!(sum.result(), Ok(200_000));
+}
+
+fn callback_waits_while_a_waiting_thread_listens(_: &mut Facts) {
+    let here = thread::current().id();
+    let mut cases = 0;
+    for round in 0..100 {
+        let pool = Arc::new(pool(2));
+        let both = [20, 20].map(|millis| pool.submit(&SLEEP, millis));
+        both.into_iter().for_each(|one| one.result().expect("slept"));
+        for n in 0..50 {
+            assert_eq!(pool.submit(&SQUARE, n).result(), Ok(n * n));
+        }
+        let (send, answer) = mpsc::channel();
+        let for_callback = Arc::clone(&pool);
+        let waiting = pool.submit(&SLEEP, 30);
+        pool.submit(&SLEEP, 10).on_done(move |_| {
+            // On the manager's thread nothing of the kind may be done.
+            let is_here = thread::current().id() == here;
+            let inner = is_here.then(|| {
+                let inner = for_callback.submit(&SQUARE, 3).result_timeout(Duration::from_secs(10));
+                for_callback.shutdown(Shutdown::Drain);
+                inner.ok()
+            });
+            send.send(inner).expect("the test waits");
+        });
+        assert!(waiting.result_timeout(Duration::from_secs(30)).is_ok(), "round {round}");
+        if let Some(inner) = answer.recv().expect("the callback is called") {
+            assert_eq!(inner, Some(Ok(9)), "round {round}");
+            cases += 1;
+            if cases == 3 {
+                return;
+            }
+        }
+    }
+    panic!("in {cases} cases of 100 the waiting thread listened");
 }
