@@ -419,7 +419,14 @@ impl Locked<'_> {
         for segment in parcels.into_iter().flat_map(|parcel| parcel.segments) {
             self.shared.segments.put(number, segment);
         }
-        if sent.is_err() {
+        if let Err(error) = sent {
+            let is_gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+            if !is_gone && !worker.is_busy() {
+                // It has read all that it was sent, so this cannot be sent: too many descriptors, or the system has no memory.
+                let error = TaskError::Transport { message: error.to_string() };
+                tasks.drain(..).for_each(|task| self.lose(task, error.clone()));
+                return None;
+            }
             // No room behind the batch that it has, or it has just died, which the manager is about to see.
             worker.blocked = true;
             while let Some(task) = tasks.pop_back() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use tricorne_exec::process::Buffer;
+use tricorne_exec::process::{Buffer, Call, Definition, Engine, EngineConfig, Job, Message, Outcome};
 use tricorne_exec::{Shutdown, TaskError};
 
 use crate::Test;
@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("forked_child_drops_a_result", forked_child_drops_a_result),
     ("forked_child_submits_a_large_argument", forked_child_submits_a_large_argument),
     ("callback_waits_while_a_waiting_thread_listens", callback_waits_while_a_waiting_thread_listens),
+    ("more_files_than_a_message_holds", more_files_than_a_message_holds),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -107,4 +108,43 @@ fn callback_waits_while_a_waiting_thread_listens(_: &mut Facts) {
         }
     }
     panic!("in {cases} cases of 100 the waiting thread listened");
+}
+
+struct Told(mpsc::Sender<Result<(), String>>);
+
+impl Job for Told {
+    fn start(&mut self) -> bool {
+        true
+    }
+
+    fn finish(self: Box<Self>, outcome: Outcome) {
+        let _ = self.0.send(match outcome {
+            Outcome::Done(_) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+}
+
+fn more_files_than_a_message_holds(_: &mut Facts) {
+    let engine = Engine::start(EngineConfig { workers: 1, ..EngineConfig::default() }).expect("processes");
+    let large = |count| (0..count).map(|_| Buffer::from(vec![1; 65_536])).collect();
+    let name = || b"echo".to_vec();
+    let function = Definition::new(Message { payload: name().into(), buffers: large(60) });
+    let (send, outcome) = mpsc::channel();
+    let call = |function: &Arc<Definition>, buffers| Call {
+        function: Arc::clone(function),
+        argument: Message { payload: vec![0, 0].into(), buffers },
+        timeout: None,
+        chunk: None,
+        job: Box::new(Told(send.clone())),
+    };
+    engine.submit(call(&function, large(90)));
+    let first = outcome.recv_timeout(Duration::from_secs(10));
+    engine.submit(call(&Definition::new(Message::new(name())), Vec::new()));
+    let second = outcome.recv_timeout(Duration::from_secs(10));
+    if first.is_err() || second.is_err() {
+        engine.end_workers(true);
+    }
+    assert!(first.is_ok(), "it is told");
+    assert_eq!(second, Ok(Ok(())), "the worker still works");
 }
