@@ -28,6 +28,9 @@ use crate::sys::memory::{PAGE, SharedMap};
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 /// What a pool keeps in free segments.
 const MAX_FREE_BYTES: usize = 512 << 20;
+/// So many segments are kept while they are free, and so many while they are lent, as each costs a descriptor. Others are the
+/// receiver's alone, and not used again.
+const MAX_KEPT: usize = 128;
 
 /// Makes a memory file of `len` bytes that cannot be made shorter.
 pub(crate) fn memory_file(name: &str, len: usize) -> io::Result<OwnedFd> {
@@ -95,10 +98,23 @@ struct Segments {
 }
 
 impl Segments {
+    /// Takes back what its receivers have dropped.
+    fn collect(&mut self) {
+        let mut index = 0;
+        while index < self.lent.len() {
+            if self.lent[index].1.is_lent() {
+                index += 1;
+            } else {
+                let (_, segment) = self.lent.swap_remove(index);
+                self.keep(segment);
+            }
+        }
+    }
+
     fn keep(&mut self, segment: Segment) {
         self.free.push(segment);
         let mut bytes: usize = self.free.iter().map(|segment| segment.touched).sum();
-        while bytes > MAX_FREE_BYTES {
+        while bytes > MAX_FREE_BYTES || self.free.len() > MAX_KEPT {
             // The one that has been free for longest.
             bytes -= self.free.remove(0).touched;
         }
@@ -113,15 +129,7 @@ impl SegmentPool {
     pub(crate) fn take(&self, len: usize) -> io::Result<Segment> {
         let capacity = len.max(LARGE_BYTES).checked_next_power_of_two().ok_or(io::ErrorKind::OutOfMemory)?;
         let mut segments = self.lock();
-        let mut index = 0;
-        while index < segments.lent.len() {
-            if segments.lent[index].1.is_lent() {
-                index += 1;
-            } else {
-                let (_, segment) = segments.lent.swap_remove(index);
-                segments.keep(segment);
-            }
-        }
+        segments.collect();
         if let Some(index) = segments.free.iter().rposition(|segment| segment.capacity == capacity) {
             return Ok(segments.free.remove(index));
         }
@@ -129,11 +137,16 @@ impl SegmentPool {
         Segment::new(capacity)
     }
 
-    /// For a segment that was filled and perhaps sent: keeps it until `receiver` has dropped it.
+    /// For a segment that was filled and perhaps sent: keeps it until `receiver` has dropped it, unless there are many.
     pub(crate) fn put(&self, receiver: u64, segment: Segment) {
         let mut segments = self.lock();
         if segment.is_lent() {
-            segments.lent.push((receiver, segment));
+            if segments.lent.len() == MAX_KEPT {
+                segments.collect();
+            }
+            if segments.lent.len() < MAX_KEPT {
+                segments.lent.push((receiver, segment));
+            }
         } else {
             segments.keep(segment);
         }

@@ -2,22 +2,25 @@
 #![expect(unsafe_code, reason = "forks of a process with threads, and signals")]
 
 use std::cell::Cell;
+use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tricorne_exec::process::{Buffer, Call, Definition, Engine, EngineConfig, Job, Message, Outcome};
 use tricorne_exec::{Shutdown, TaskError};
 
 use crate::Test;
 use crate::functions::*;
-use crate::support::{Facts, eventually, pool};
+use crate::support::{Facts, eventually, pool, start};
 
 pub(crate) const TESTS: &[Test] = &[
     ("forked_child_drops_a_result", forked_child_drops_a_result),
     ("forked_child_submits_a_large_argument", forked_child_submits_a_large_argument),
     ("callback_waits_while_a_waiting_thread_listens", callback_waits_while_a_waiting_thread_listens),
     ("more_files_than_a_message_holds", more_files_than_a_message_holds),
+    ("many_results_with_few_descriptors", many_results_with_few_descriptors),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -147,4 +150,32 @@ fn more_files_than_a_message_holds(_: &mut Facts) {
     }
     assert!(first.is_ok(), "it is told");
     assert_eq!(second, Ok(Ok(())), "the worker still works");
+}
+
+/// Runs this program in a role; it must end well.
+fn role(role: &str) {
+    let (mut child, words) = start(role);
+    let ended = child.wait().expect("it ends");
+    assert!(ended.success(), "{role}: {ended} {words:?}");
+}
+
+fn many_results_with_few_descriptors(_: &mut Facts) {
+    role("many_results");
+}
+
+pub(crate) fn play(role: &str) -> Option<ExitCode> {
+    // It prints no process ids.
+    println!();
+    match role {
+        "many_results" => {
+            let limit = Some(400);
+            setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("a lower limit");
+            let pool = pool(1);
+            for kept in (0..600).map(|n| pool.submit(&MAKE, (65_536, n as u8)).result()).collect::<Vec<_>>() {
+                assert!(kept.is_ok_and(|kept| kept.len() == 65_536));
+            }
+        }
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
 }
