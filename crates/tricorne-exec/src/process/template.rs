@@ -54,6 +54,7 @@ pub fn serve_template(host: &mut dyn Host) -> io::Result<()> {
     drop(nothing);
     child::close_inherited(&control);
     child::ignore_interrupt();
+    child::keep_ended_children();
     // If the pool has died before this, the socket is at its end, and the loop below ends at once.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     socket::send(&control, &FromTemplate::Hello.write(), &[], Wait::Yes)?;

@@ -78,6 +78,13 @@ pub(crate) fn ignore_interrupt() {
     unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
 }
 
+/// From now on children that have ended wait to be asked how. Whoever started this process may have had it otherwise, and that is
+/// inherited.
+pub(crate) fn keep_ended_children() {
+    // SAFETY: no handler is installed, so no code runs at odd times.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// From now on this process is killed, whatever it does, when the last writing end of the pipe `lifeline` is closed.
 ///
 /// `lifeline` must be an open file of this process alone (a descriptor that was opened here, not inherited).

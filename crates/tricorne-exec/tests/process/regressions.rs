@@ -7,13 +7,15 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-use tricorne_exec::process::{Buffer, Call, Definition, Engine, EngineConfig, Job, Message, Outcome};
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use tricorne_exec::process::{
+    Buffer, Call, Definition, Engine, EngineConfig, Job, Message, Outcome, ProcessEnd,
+};
 use tricorne_exec::{Shutdown, TaskError};
 
 use crate::Test;
 use crate::functions::*;
-use crate::support::{Facts, eventually, pool, start};
+use crate::support::{Facts, crash, eventually, pool, start};
 
 pub(crate) const TESTS: &[Test] = &[
     ("forked_child_drops_a_result", forked_child_drops_a_result),
@@ -21,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("callback_waits_while_a_waiting_thread_listens", callback_waits_while_a_waiting_thread_listens),
     ("more_files_than_a_message_holds", more_files_than_a_message_holds),
     ("many_results_with_few_descriptors", many_results_with_few_descriptors),
+    ("ignored_sigchld", ignored_sigchld),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -163,6 +166,10 @@ fn many_results_with_few_descriptors(_: &mut Facts) {
     role("many_results");
 }
 
+fn ignored_sigchld(_: &mut Facts) {
+    role("ignored_sigchld");
+}
+
 pub(crate) fn play(role: &str) -> Option<ExitCode> {
     // It prints no process ids.
     println!();
@@ -174,6 +181,19 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
             for kept in (0..600).map(|n| pool.submit(&MAKE, (65_536, n as u8)).result()).collect::<Vec<_>>() {
                 assert!(kept.is_ok_and(|kept| kept.len() == 65_536));
             }
+        }
+        "ignored_sigchld" => {
+            // SAFETY: no handler is installed.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+            let pool = pool(1);
+            let template = pool.template_pid();
+            for _ in 0..3 {
+                assert_eq!(
+                    crash(pool.submit(&KILL, ()).result()).end,
+                    ProcessEnd::Signal(Signal::KILL.as_raw())
+                );
+            }
+            assert_eq!(pool.template_pid(), template, "the template lives");
         }
         _ => return None,
     }
