@@ -691,7 +691,9 @@ impl Locked<'_> {
             }
             _ => {}
         }
+        // One that was told to end has its own limit, also for what its program does at exit.
         if let Some(since) = worker.hung_up
+            && !matches!(worker.stage, Stage::Leaving { .. })
             && due(Some(since + HANG_UP_LIMIT))
         {
             kill = Some(Cause::Garbage);

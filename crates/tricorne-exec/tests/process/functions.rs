@@ -102,6 +102,19 @@ pub(crate) static SET_UP: Function<String, ()> = Function::new("set_up", |what| 
 });
 pub(crate) static UNKNOWN: Function<(), ()> = Function::new("unknown", |()| ());
 
+static AT_EXIT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+/// Takes its time at the exit of the process, and then writes this file.
+pub(crate) static SLOW_EXIT: Function<String, ()> = Function::new("slow_exit", |path| {
+    extern "C" fn at_exit() {
+        std::thread::sleep(Duration::from_millis(400));
+        let _ = std::fs::write(AT_EXIT.get().map_or("", String::as_str), "done");
+    }
+    AT_EXIT.set(path).expect("once");
+    // SAFETY: the handler lives as long as the program.
+    #[expect(unsafe_code, reason = "there is no other way")]
+    let set = unsafe { libc::atexit(at_exit) };
+    assert_eq!(set, 0);
+});
 pub(crate) fn registry() -> Registry {
     Registry::new()
         .with(&SQUARE)
@@ -126,6 +139,7 @@ pub(crate) fn registry() -> Registry {
         .with(&PRINT)
         .with(&NESTED)
         .with(&SET_UP)
+        .with(&SLOW_EXIT)
 }
 
 fn die() {

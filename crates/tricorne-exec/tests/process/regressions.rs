@@ -15,7 +15,7 @@ use tricorne_exec::{Shutdown, TaskError};
 
 use crate::Test;
 use crate::functions::*;
-use crate::support::{Facts, crash, eventually, pool, start};
+use crate::support::{Counters, Facts, crash, eventually, pool, start};
 
 pub(crate) const TESTS: &[Test] = &[
     ("forked_child_drops_a_result", forked_child_drops_a_result),
@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("more_files_than_a_message_holds", more_files_than_a_message_holds),
     ("many_results_with_few_descriptors", many_results_with_few_descriptors),
     ("ignored_sigchld", ignored_sigchld),
+    ("workers_clean_up_at_exit", workers_clean_up_at_exit),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -168,6 +169,14 @@ fn many_results_with_few_descriptors(_: &mut Facts) {
 
 fn ignored_sigchld(_: &mut Facts) {
     role("ignored_sigchld");
+}
+
+fn workers_clean_up_at_exit(_: &mut Facts) {
+    let counters = Counters::new("clean-up");
+    let pool = pool(1);
+    assert_eq!(pool.submit(&SLOW_EXIT, counters.path()).result(), Ok(()));
+    drop(pool);
+    assert_eq!(std::fs::read(counters.path()).expect("written at exit"), b"done");
 }
 
 pub(crate) fn play(role: &str) -> Option<ExitCode> {
