@@ -18,14 +18,39 @@ thread_local! {
     static BUFFERS: RefCell<Option<Vec<Buffer>>> = const { RefCell::new(None) };
 }
 
+/// While it lives, `BUFFERS` are those of one value; then those of the value around it again, also after a panic.
+struct WithBuffers {
+    outer: Option<Vec<Buffer>>,
+    has_ended: bool,
+}
+
+impl WithBuffers {
+    fn new(buffers: Vec<Buffer>) -> Self {
+        Self { outer: BUFFERS.replace(Some(buffers)), has_ended: false }
+    }
+
+    fn end(&mut self) -> Option<Vec<Buffer>> {
+        self.has_ended = true;
+        BUFFERS.replace(self.outer.take())
+    }
+}
+
+impl Drop for WithBuffers {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end();
+        }
+    }
+}
+
 /// Writes a value.
 ///
 /// # Errors
 /// What its `Serialize` says.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Message, String> {
-    let outer = BUFFERS.replace(Some(Vec::new()));
+    let mut inner = WithBuffers::new(Vec::new());
     let payload = postcard::to_allocvec(value);
-    let buffers = BUFFERS.replace(outer).unwrap_or_default();
+    let buffers = inner.end().unwrap_or_default();
     match payload {
         Ok(payload) => Ok(Message { payload: Buffer::small(payload), buffers }),
         Err(error) => Err(error.to_string()),
@@ -37,10 +62,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Message, String
 /// # Errors
 /// It is none of this type.
 pub(crate) fn decode<T: DeserializeOwned>(message: Message) -> Result<T, String> {
-    let outer = BUFFERS.replace(Some(message.buffers));
-    let value = postcard::from_bytes(&message.payload);
-    BUFFERS.set(outer);
-    value.map_err(|error| error.to_string())
+    let _inner = WithBuffers::new(message.buffers);
+    postcard::from_bytes(&message.payload).map_err(|error| error.to_string())
 }
 
 struct Bytes<'a>(&'a [u8]);

@@ -76,6 +76,17 @@ impl<R> Shared<R> {
 struct Slot<R> {
     shared: Arc<Shared<R>>,
     number: u64,
+    is_filled: bool,
+}
+
+impl<R> Drop for Slot<R> {
+    /// Nobody waits for ever for a result that could not be read because its `Deserialize` panicked.
+    fn drop(&mut self) {
+        if !self.is_filled {
+            let message = "the result was lost: reading it panicked".to_owned();
+            self.shared.fill(self.number, Err(TaskError::Transport { message }));
+        }
+    }
 }
 
 impl<R: DeserializeOwned + Send + 'static> Job for Slot<R> {
@@ -84,8 +95,10 @@ impl<R: DeserializeOwned + Send + 'static> Job for Slot<R> {
         !self.shared.is_dropped.load(Ordering::Relaxed)
     }
 
-    fn finish(self: Box<Self>, outcome: Outcome) {
-        self.shared.fill(self.number, read(outcome));
+    fn finish(mut self: Box<Self>, outcome: Outcome) {
+        let result = read(outcome);
+        self.is_filled = true;
+        self.shared.fill(self.number, result);
     }
 }
 
@@ -173,7 +186,7 @@ where
                     argument,
                     timeout: self.timeout,
                     chunk: self.chunk_size.map(|_| 0),
-                    job: Box::new(Slot { shared: Arc::clone(&self.shared), number }),
+                    job: Box::new(Slot { shared: Arc::clone(&self.shared), number, is_filled: false }),
                 }),
                 Err(message) => self.shared.fill(number, Err(TaskError::Transport { message })),
             }

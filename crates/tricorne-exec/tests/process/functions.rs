@@ -115,6 +115,18 @@ pub(crate) static SLOW_EXIT: Function<String, ()> = Function::new("slow_exit", |
     let set = unsafe { libc::atexit(at_exit) };
     assert_eq!(set, 0);
 });
+/// Cannot be read, unless it is 0.
+#[derive(serde::Serialize)]
+pub(crate) struct Bomb(pub(crate) u64);
+impl<'de> serde::Deserialize<'de> for Bomb {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        assert_eq!(number, 0, "it goes off");
+        Ok(Self(number))
+    }
+}
+pub(crate) static BOMB: Function<u64, Bomb> = Function::new("bomb", Bomb);
+
 pub(crate) fn registry() -> Registry {
     Registry::new()
         .with(&SQUARE)
@@ -140,6 +152,7 @@ pub(crate) fn registry() -> Registry {
         .with(&NESTED)
         .with(&SET_UP)
         .with(&SLOW_EXIT)
+        .with(&BOMB)
 }
 
 fn die() {

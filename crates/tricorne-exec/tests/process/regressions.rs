@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("many_results_with_few_descriptors", many_results_with_few_descriptors),
     ("ignored_sigchld", ignored_sigchld),
     ("workers_clean_up_at_exit", workers_clean_up_at_exit),
+    ("result_that_panics_when_read", result_that_panics_when_read),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -177,6 +178,21 @@ fn workers_clean_up_at_exit(_: &mut Facts) {
     assert_eq!(pool.submit(&SLOW_EXIT, counters.path()).result(), Ok(()));
     drop(pool);
     assert_eq!(std::fs::read(counters.path()).expect("written at exit"), b"done");
+}
+
+fn result_that_panics_when_read(_: &mut Facts) {
+    let (send, results) = mpsc::channel();
+    thread::spawn(move || {
+        let pool = pool(1);
+        for result in pool.map(&BOMB, [0, 1]) {
+            let _ = send.send(result.map(|bomb| bomb.0));
+        }
+        let _ = send.send(pool.submit(&BOMB, 1).result().map(|bomb| bomb.0));
+    });
+    let next = || results.recv_timeout(Duration::from_secs(10)).expect("a result");
+    assert_eq!(next(), Ok(0));
+    assert!(next().is_err());
+    assert!(next().is_err());
 }
 
 pub(crate) fn play(role: &str) -> Option<ExitCode> {
