@@ -81,11 +81,13 @@ struct Template {
     number: u64,
     process: Child,
     control: OwnedFd,
+    /// Workers that it was told to make and of whose end it has not told.
+    children: usize,
 }
 
 impl Drop for Template {
     fn drop(&mut self) {
-        // It has no children that it would still have to report, or nobody listens.
+        // It has no children that it would still have to report, or does not answer.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -160,15 +162,22 @@ impl Manager {
         let mut words = self.shared.config.template.iter();
         let program = words.next().ok_or(io::ErrorKind::InvalidInput)?;
         let process = Command::new(program).args(words).arg0("tricorne-template").stdin(its).spawn()?;
-        socket::send(&ours, &[kind::LIFELINE], &[self.lifeline.0.as_fd()], Wait::No)?;
         let number = self.next_template;
         self.next_template += 1;
-        epoll::add(&self.shared.lead.epoll, &ours, Token::Template(number).data(), EventFlags::IN)?;
+        // From here on it is ended and waited for on every path.
+        let template = Template { number, process, control: ours, children: 0 };
+        match socket::send(&template.control, &[kind::LIFELINE], &[self.lifeline.0.as_fd()], Wait::No) {
+            // It has ended already, which is noticed, and counted, by the end of its socket.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            sent => sent?,
+        }
+        let token = Token::Template(number).data();
+        epoll::add(&self.shared.lead.epoll, &template.control, token, EventFlags::IN)?;
         let mut locked = self.shared.lock();
         locked.state.counters.templates_started += 1;
-        locked.state.template_pid = Some(process.id());
+        locked.state.template_pid = Some(template.process.id());
         locked.unlock();
-        self.template = Some(Template { number, process, control: ours });
+        self.template = Some(template);
         Ok(())
     }
 
@@ -247,8 +256,8 @@ impl Manager {
                 && locked.state.workers.is_empty()
                 && self.dying.is_empty()
             {
-                locked.state.template_pid = None;
                 locked.unlock();
+                self.await_last_reports();
                 return;
             }
             until = if again { Some(now) } else { look };
@@ -275,19 +284,23 @@ impl Manager {
     }
 
     fn hear_template(&mut self, number: u64, locked: &mut Locked<'_>) {
-        let control = match &self.template {
-            Some(template) if template.number == number => &template.control,
+        let template = match &mut self.template {
+            Some(template) if template.number == number => template,
             _ => return,
         };
         let mut failed = Vec::new();
         let is_alive = loop {
-            match socket::receive(control, &mut self.buffer, &mut Vec::new(), Wait::No) {
+            match socket::receive(&template.control, &mut self.buffer, &mut Vec::new(), Wait::No) {
                 Ok(Some(frame)) => match FromTemplate::read(frame) {
                     Ok(FromTemplate::Hello) => {}
                     Ok(FromTemplate::Ended { worker, status, peak_bytes }) => {
+                        template.children = template.children.saturating_sub(1);
                         self.reports.insert(worker, (status, peak_bytes));
                     }
-                    Ok(FromTemplate::Failed { worker, errno }) => failed.push((worker, errno)),
+                    Ok(FromTemplate::Failed { worker, errno }) => {
+                        template.children = template.children.saturating_sub(1);
+                        failed.push((worker, errno));
+                    }
                     Err(_) => break false,
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
@@ -310,6 +323,28 @@ impl Manager {
         locked.state.template_pid = None;
         self.failed_starts += 1;
         self.break_if_hopeless("its template process ends again and again", locked);
+    }
+
+    /// Waits until the template has told how its last workers have ended, for a moment: what it has told it has also waited for,
+    /// and nobody else has to.
+    fn await_last_reports(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let until = Instant::now() + REPORT_LIMIT;
+        while let Some(template) = self.template.as_ref().filter(|template| template.children > 0) {
+            let left = until.saturating_duration_since(Instant::now());
+            let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+            let mut waiting = [PollFd::new(&template.control, PollFlags::IN)];
+            if left.is_zero() || poll(&mut waiting, Some(&limit)) == Ok(0) {
+                break;
+            }
+            let number = template.number;
+            let mut locked = shared.lock();
+            self.hear_template(number, &mut locked);
+            locked.unlock();
+        }
+        let mut locked = shared.lock();
+        locked.state.template_pid = None;
+        locked.unlock();
     }
 
     fn break_if_hopeless(&mut self, message: &str, locked: &mut Locked<'_>) {
@@ -605,7 +640,7 @@ impl Manager {
 
     fn start_worker(&mut self) -> io::Result<()> {
         let config = &self.shared.config;
-        let Some(template) = &self.template else { return Ok(()) };
+        let Some(template) = &mut self.template else { return Ok(()) };
         let (ours, its) = socket::pair()?;
         let (board, board_file) = Board::create()?;
         let (stdout, stderr) = (config.stdout.pipe()?, config.stderr.pipe()?);
@@ -631,6 +666,7 @@ impl Manager {
         let mut files = vec![its.as_fd(), board_file.as_fd()];
         files.extend([&stdout, &stderr].into_iter().flatten().map(|(_, writer)| writer.as_fd()));
         socket::send(&template.control, &order, &files, Wait::No)?;
+        template.children += 1;
         for segment in parcels.into_iter().flat_map(|parcel| parcel.segments) {
             self.shared.segments.put(number, segment);
         }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use tricorne_exec::process::{
@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("ignored_sigchld", ignored_sigchld),
     ("workers_clean_up_at_exit", workers_clean_up_at_exit),
     ("result_that_panics_when_read", result_that_panics_when_read),
+    ("no_zombies_for_the_reaper", no_zombies_for_the_reaper),
 ];
 
 /// Forks; the child does `what` and leaves.
@@ -195,6 +196,10 @@ fn result_that_panics_when_read(_: &mut Facts) {
     assert!(next().is_err());
 }
 
+fn no_zombies_for_the_reaper(_: &mut Facts) {
+    role("reaper");
+}
+
 pub(crate) fn play(role: &str) -> Option<ExitCode> {
     // It prints no process ids.
     println!();
@@ -219,6 +224,22 @@ pub(crate) fn play(role: &str) -> Option<ExitCode> {
                 );
             }
             assert_eq!(pool.template_pid(), template, "the template lives");
+        }
+        "reaper" => {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux has it");
+            for _ in 0..5 {
+                let pool = pool(4);
+                let all: Vec<_> = (0..4).map(|_| pool.submit(&SLEEP, 30)).collect();
+                all.into_iter().for_each(|one| one.result().expect("slept"));
+            }
+            let begun = Instant::now();
+            let mut left = 0;
+            while begun.elapsed() < Duration::from_millis(300) {
+                // SAFETY: no status is asked for.
+                left += i32::from(unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0);
+                thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(left, 0, "zombies");
         }
         _ => return None,
     }
