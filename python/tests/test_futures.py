@@ -1,6 +1,7 @@
 """What `tricorne.futures` adds to the standard library's, and where implementations commonly go wrong."""
 
 import concurrent.futures
+import contextlib
 import contextvars
 import copy
 import functools
@@ -24,6 +25,7 @@ from tricorne.futures import (
     AsyncExecutor,
     CancelledError,
     Executor,
+    ExecutorWithOptions,
     Future,
     Retry,
     ThreadPoolExecutor,
@@ -555,6 +557,78 @@ def test_shutdown_that_cancels_ends_maps() -> None:
         next(results)
     event.set()
     assert counted.advanced == 4
+
+
+class Plain(ThreadPoolExecutor):
+    """A pool whose maps go through `submit`."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(fn, *args, **kwargs)
+
+
+GENERIC: list[Callable[[], Executor]] = [
+    lambda: Plain(2),
+    lambda: ThreadPoolExecutor(2).with_options(timeout=60),
+    lambda: ExecutorWithOptions(concurrent.futures.ThreadPoolExecutor(2), retry=1),
+    lambda: Through(AsyncExecutor(max_tasks=2)),
+]
+
+
+class Through(ExecutorWithOptions):
+    """An async executor that takes plain functions."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        async def call() -> Any:
+            return fn(*args, **kwargs)
+
+        future: Future[Any] = self._executor.submit(call)  # type: ignore[assignment]
+        return future
+
+
+@pytest.mark.parametrize("make", GENERIC)
+def test_shutdown_runs_out_the_maps_of_every_executor(make: Callable[[], Executor]) -> None:
+    done: list[int] = []
+    counted = Counted(500)
+    with make() as executor:
+        executor.map(done.append, counted)
+        results = executor.map(abs, range(500))
+        unordered = executor.map(abs, range(500), ordered=False)
+        next(begun := executor.map(abs, itertools.count()))
+        del begun
+    assert sorted(done) == list(range(500))
+    assert counted.threads == {threading.get_ident()}
+    assert list(results) == sorted(unordered) == list(range(500))
+
+
+@pytest.mark.parametrize("make", GENERIC)
+def test_shutdown_that_cancels_ends_the_maps_of_every_executor(make: Callable[[], Executor]) -> None:
+    executor = make()
+    counted = Counted()
+    results = executor.map(abs, counted, buffersize=3)
+    executor.shutdown(cancel_futures=True)
+    with contextlib.suppress(CancelledError):
+        assert list(results) == [0, 1, 2]
+    assert counted.advanced == 3
+
+
+def test_a_pool_is_shut_down_although_the_input_of_a_map_fails() -> None:
+    def items() -> Iterator[int]:
+        yield from range(100)
+        raise LookupError("no more")
+
+    pool = Plain(2)
+    done: list[int] = []
+    heard = pool.map(abs, items())
+    pool.map(abs, items())
+    pool.map(done.append, range(100))
+    with pytest.raises(LookupError):
+        pool.shutdown()
+    assert len(done) == 100
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(int)
+    assert [next(heard) for _ in range(100)] == list(range(100))
+    with pytest.raises(LookupError):
+        next(heard)
 
 
 def test_a_map_keeps_its_pool_as_long_as_there_is_input() -> None:

@@ -68,6 +68,23 @@ def test_coroutines_are_run_to_their_end_at_exit() -> None:
     )
 
 
+def test_maps_of_every_executor_are_run_out_at_exit() -> None:
+    done = run(
+        """
+        class Plain(ThreadPoolExecutor):
+            def submit(self, fn, /, *args, **kwargs):
+                return super().submit(fn, *args, **kwargs)
+        async def write(_):
+            os.write(1, b"a")
+        pool, executor = Plain(2), AsyncExecutor()
+        pool.map(lambda _: os.write(1, b"p"), range(100))
+        pool.with_options(retry=1).map(lambda _: os.write(1, b"o"), range(100))
+        executor.map(write, range(1000))
+        """
+    )
+    assert (done.returncode, sorted(done.stdout), done.stderr) == (0, ["a"] * 1000 + ["o"] * 100 + ["p"] * 100, "")
+
+
 def test_submitting_at_exit_is_refused() -> None:
     done = run(
         """

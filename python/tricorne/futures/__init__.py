@@ -13,6 +13,7 @@ The exceptions are the standard library's, so that ``except`` finds those of its
 also :class:`tricorne.TricorneError`. :class:`ProcessPoolExecutor` is the standard library's.
 """
 
+import threading as _threading
 from builtins import TimeoutError
 from concurrent.futures import BrokenExecutor, CancelledError, InvalidStateError
 
@@ -26,6 +27,7 @@ from tricorne.futures._base import (
     Executor,
     Future,
     as_completed,
+    finish_maps,
     wait,
 )
 from tricorne.futures._options import ExecutorWithOptions, Retry
@@ -59,3 +61,7 @@ __all__ = [
 for _public in (AsyncExecutor, AsyncFuture, DoneAndNotDoneFutures, Executor, ExecutorWithOptions, Future, Retry, as_completed, wait):
     _public.__module__ = __name__
 del _public
+
+# Those that were registered last come first: the rest of the maps is submitted before the executors take no more.
+_threading._register_atexit(finish_maps)  # type: ignore[attr-defined]
+del finish_maps

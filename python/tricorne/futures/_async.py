@@ -115,18 +115,22 @@ class AsyncExecutor(Executor):
         return 4 * self._max_tasks if self._max_tasks else 256
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more coroutines; those that were submitted run to their end.
+        """Take no more coroutines; those that were submitted run to their end, and so do the rest of maps that were not iterated.
 
         ``wait`` waits for that. ``cancel_futures`` cancels those that have not begun, which there are only with ``max_tasks``.
         """
+        engine = self._engine
+        wait = wait and (engine is None or engine.thread is not threading.current_thread())
+        failure = self._end_maps(wait, cancel_futures)
         with _lock:
             self._shut_down = True
             engine = self._engine
-        if engine is None or engine.pid != os.getpid():
-            return
-        engine.finish(cancel_futures)
-        if wait and engine.thread is not threading.current_thread():
-            engine.thread.join()
+        if engine is not None and engine.pid == os.getpid():
+            engine.finish(cancel_futures)
+            if wait:
+                engine.thread.join()
+        if failure is not None:
+            raise failure
 
 
 class _Engine:

@@ -3,8 +3,11 @@
 import asyncio
 import collections
 import concurrent.futures
-import itertools
+import contextlib
+import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
@@ -96,14 +99,50 @@ class Executor(concurrent.futures.Executor):
         Raises :class:`TimeoutError` if a result is asked for that is not there ``timeout`` seconds after this call.
         """
         check_buffersize(buffersize)
-        return generic_map(self, fn, zip(*iterables), timeout, buffersize or self._map_window(), ordered, return_exceptions)
+        window = buffersize or self._map_window()
+        return GenericMap(self, fn, zip(*iterables), timeout, window, ordered, return_exceptions).start()
 
     def _map_window(self) -> int:
         """How many tasks of a map to have submitted at a time."""
         return 32
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks. ``wait`` waits for those submitted; ``cancel_futures`` cancels those that have not begun."""
+        """Take no more tasks. ``wait`` waits for those submitted; ``cancel_futures`` cancels those that have not begun.
+
+        A subclass calls this first: it submits the rest of maps that were not iterated to their end, or ends them with
+        ``cancel_futures``.
+        """
+        failure = self._end_maps(wait, cancel_futures)
+        if failure is not None:
+            raise failure
+
+    # The maps whose input is not used up. Those of a view are in the books of what it is a view of.
+    _maps: "list[GenericMap[Any]] | None" = None
+
+    def _keeper(self) -> "Executor":
+        return self
+
+    def _keep(self, map: "GenericMap[Any]") -> None:
+        if self._maps is None:
+            self._maps = []
+        self._maps.append(map)
+
+    def _let_go(self, map: "GenericMap[Any]") -> None:
+        with contextlib.suppress(ValueError):
+            (self._maps or []).remove(map)
+
+    def _end_maps(self, wait: bool, cancel: bool) -> Exception | None:
+        """Run the rest of the maps, or end them. Returns the first thing that an input raised whose map has no consumer."""
+        failures = []
+        for map in list(self._maps or ()):
+            try:
+                if cancel:
+                    map.end_input()
+                else:
+                    map.run_out(wait)
+            except Exception as raised:
+                failures.append(raised)
+        return failures[0] if failures else None
 
 
 def check_buffersize(buffersize: int | None) -> None:
@@ -116,49 +155,157 @@ def check_buffersize(buffersize: int | None) -> None:
         raise ValueError("buffersize must be None or > 0")
 
 
-def generic_map(
-    executor: concurrent.futures.Executor,
-    fn: Callable[..., T],
-    input: Iterator[tuple[Any, ...]],
-    timeout: float | None,
-    window: int,
-    ordered: bool,
-    return_exceptions: bool,
-) -> Iterator[T]:
-    """A map over nothing but ``submit``: for executors that have no better one."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    # Oldest first. As in the standard library, the first tasks are submitted by the call, not by the first `next`.
-    pending = collections.deque(executor.submit(fn, *args) for args in itertools.islice(input, window))
+class GenericMap(Generic[T]):
+    """A map over nothing but ``submit``: for executors that have no better one.
 
-    def left() -> float | None:
-        return None if deadline is None else deadline - time.monotonic()
+    It is in the books of its executor as long as its input is not used up, so that ``shutdown`` can run the rest, as the standard
+    library's has run it. What was iterated and then dropped is cancelled instead.
+    """
 
-    def results() -> Iterator[T]:
+    def __init__(
+        self,
+        executor: "Executor",
+        fn: Callable[..., T],
+        input: Iterator[tuple[Any, ...]],
+        timeout: float | None,
+        window: int,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> None:
+        self.executor = executor
+        self.fn = fn
+        self.input: Iterator[tuple[Any, ...]] | None = input
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.window = window
+        self.ordered = ordered
+        self.return_exceptions = return_exceptions
+        self.process = os.getpid()
+        # Oldest first.
+        self.pending: collections.deque[Future[T]] = collections.deque()
+        # What the input or `submit` raised: the last thing to be handed out.
+        self.failure: Exception | None = None
+        self.lock = threading.Lock()
+        self.advancing: int | None = None
+
+    def start(self) -> Iterator[T]:
+        """The iterator. As in the standard library, the first tasks are submitted now, not by the first ``next``."""
+        iterator = self.results()
+        self.iterator = weakref.ref(iterator)
         try:
-            while pending:
-                for args in itertools.islice(input, 1):
-                    pending.append(executor.submit(fn, *args))
-                yield _take_result(pending, left(), ordered, return_exceptions)
-        finally:
-            for future in pending:
-                future.cancel()
+            while len(self.pending) < self.window and self.advance() is not None:
+                pass
+        except BaseException:
+            self.close()
+            raise
+        if self.failure is not None and not self.pending:
+            raise self.failure
+        if self.input is not None:
+            self.executor._keeper()._keep(self)
+            _open_maps.add(self)
+        return iterator
 
-    return results()
+    def advance(self) -> Future[T] | None:
+        """Submit one more; None if there is no more."""
+        with self.lock:
+            if self.input is None:
+                return None
+            self.advancing = threading.get_ident()
+            try:
+                args = next(self.input, None)
+                if args is None:
+                    self.end_input()
+                    return None
+                future = self.executor.submit(self.fn, *args)
+            except Exception as raised:
+                self.failure = raised
+                self.end_input()
+                return None
+            finally:
+                self.advancing = None
+            if self.iterator() is not None:
+                self.pending.append(future)
+            return future
+
+    def results(self) -> Generator[T, None, None]:
+        try:
+            while True:
+                ended = len(self.pending) <= self.window and self.advance() is None
+                if self.pending:
+                    left = None if self.deadline is None else self.deadline - time.monotonic()
+                    yield _take_result(self.pending, left, self.ordered, self.return_exceptions)
+                elif ended:
+                    break
+            failure, self.failure = self.failure, None
+            if failure is not None:
+                raise failure
+        finally:
+            failure = None
+            self.close()
+
+    def run_out(self, wait: bool) -> None:
+        """Submit the rest of the input; ``wait`` keeps to the window meanwhile."""
+        # A forked child leaves it to its parent; and an input that shuts the executor down cannot be advanced before it returns.
+        if self.process != os.getpid() or self.advancing == threading.get_ident():
+            return
+        paced: collections.deque[Future[T]] = collections.deque()
+        while (future := self.advance()) is not None:
+            paced.append(future)
+            if len(paced) > self.window:
+                oldest = paced.popleft()
+                if wait:
+                    with contextlib.suppress(concurrent.futures.CancelledError):
+                        oldest.exception()
+        if self.iterator() is None and self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+
+    def end_input(self) -> None:
+        """Submit no more."""
+        self.input = None
+        self.executor._keeper()._let_go(self)
+
+    def close(self) -> None:
+        """Submit no more, and cancel what has not begun."""
+        self.end_input()
+        for future in self.pending:
+            future.cancel()
+
+    def __del__(self) -> None:
+        # The executor was dropped, and nobody iterated.
+        if self.input is not None:
+            self.run_out(wait=False)
+
+
+_open_maps: "weakref.WeakSet[GenericMap[Any]]" = weakref.WeakSet()
+
+
+def finish_maps() -> None:
+    """At the end of the program: run the rest of the maps that nobody iterated."""
+    failures = []
+    for map in list(_open_maps):
+        try:
+            map.run_out(wait=True)
+        except Exception as raised:
+            failures.append(raised)
+    if failures:
+        raise failures[0]
 
 
 def _take_result(
-    pending: collections.deque[concurrent.futures.Future[T]], timeout: float | None, ordered: bool, return_exceptions: bool
+    pending: collections.deque[Future[T]], timeout: float | None, ordered: bool, return_exceptions: bool
 ) -> T:
     """The result of the oldest future, or of one that is done; the future is forgotten."""
     if ordered:
         future = pending.popleft()
     else:
-        done = wait(pending, timeout, FIRST_COMPLETED).done
+        # A copy: another thread may run the map out meanwhile.
+        waiting = list(pending)
+        done = wait(waiting, timeout, FIRST_COMPLETED).done
         if not done:
             raise TimeoutError
-        future = next(future for future in pending if future in done)
+        future = next(future for future in waiting if future in done)
         pending.remove(future)
-        del done
+        del done, waiting
     try:
         if not return_exceptions:
             return future.result(timeout)

@@ -74,7 +74,14 @@ class ExecutorWithOptions(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the executor itself down."""
+        failure = self._end_maps(wait, cancel_futures)
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
+        if failure is not None:
+            raise failure
+
+    def _keeper(self) -> Executor:
+        # One that is not ours knows of no maps: this view has them.
+        return self._executor._keeper() if isinstance(self._executor, Executor) else self
 
 
 class _OuterFuture(Future[T]):

@@ -10,7 +10,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from typing import Any, NamedTuple, TypeVar
 
 from tricorne import _native
-from tricorne.futures._base import Executor, check_buffersize, generic_map
+from tricorne.futures._base import Executor, GenericMap, check_buffersize
 from tricorne.futures._options import ExecutorWithOptions, Retry
 
 __all__ = ["BrokenThreadPool", "ThreadPoolExecutor", "ThreadPoolStats"]
@@ -107,11 +107,22 @@ class ThreadPoolExecutor(_native.ThreadPool, Executor, concurrent.futures.Thread
         if type(self).submit is not _native.ThreadPool.submit:
             # A subclass has something to do with each task.
             window = buffersize or self._map_window()
-            return generic_map(self, fn, zip(*iterables), timeout, window, ordered, return_exceptions)
+            return GenericMap(self, fn, zip(*iterables), timeout, window, ordered, return_exceptions).start()
         return self._map(fn, zip(*iterables), timeout, buffersize, ordered, return_exceptions)
 
     def _map_window(self) -> int:
         return 4 * self._max_workers
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks. Those that were submitted are run, and so are the rest of maps that were not iterated to their end.
+
+        ``wait`` waits until all have ended and the workers are gone. ``cancel_futures`` cancels the tasks that have not begun, and the
+        rest of maps. Calling it again is allowed.
+        """
+        failure = self._end_maps(wait, cancel_futures)
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if failure is not None:
+            raise failure
 
     def with_options(self, *, timeout: float | None = None, retry: Retry | int | None = None) -> ExecutorWithOptions:
         """The same pool, with options for the tasks that are submitted through what this returns; see :class:`ExecutorWithOptions`."""
