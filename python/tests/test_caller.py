@@ -185,6 +185,36 @@ idle = Caller(len, workers=3)
     assert (done.returncode, done.stdout, done.stderr) == (0, "x" * 10, "")
 
 
+def test_tasks_of_pools_may_ask_at_the_end_of_the_program() -> None:
+    program = """
+import os, time
+from tricorne import Caller
+from tricorne.futures import AsyncExecutor, ThreadPoolExecutor
+caller = Caller(lambda request: os.write(1, request))
+pool, executor = ThreadPoolExecutor(1), AsyncExecutor()
+def task():
+    time.sleep(0.05)
+    caller.call(b"x")
+async def coroutine():
+    await caller.acall(b"x")
+for _ in range(3):
+    pool.submit(task)
+    executor.submit(coroutine)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "x" * 6, "")
+
+
+def test_a_worker_may_close_its_caller() -> None:
+    def close(_: object) -> None:
+        caller.close()
+
+    caller = Caller(close, workers=2)
+    assert caller.call(1, timeout=30) is None
+    with pytest.raises(RuntimeError, match="closed"):
+        caller.call(1)
+
+
 def test_closing_may_cancel() -> None:
     release, begun = threading.Event(), threading.Event()
 

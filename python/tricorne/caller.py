@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import contextvars
 import itertools
 import logging
 import math
@@ -16,7 +17,8 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
 from tricorne import queue
 from tricorne.errors import InvalidStateError, TimeoutError
-from tricorne.futures import Future, ThreadPoolExecutor
+from tricorne.futures import Future
+from tricorne.futures.thread import after_pools
 
 __all__ = ["Caller", "CallerStats"]
 
@@ -133,11 +135,15 @@ class Caller(Generic[Request, Answer]):
         self._numbers = itertools.count(1)
         self._requests: queue.Queue[_Slot[Request, Answer]] = queue.Queue(max_queue)
         self._counts = _Counts()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         work = _Work(self)
-        for _ in range(workers):
-            self._pool.submit(work)
+        # Not those of a pool: at the end of the program pools are finished first, as their tasks may ask callers.
+        self._threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(work,), name=f"{name}_{number}", daemon=False)
+            for number in range(workers)
+        ]
         _open.add(self)
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, request: Request, *, timeout: float | None = None) -> Future[Answer]:
         """Ask, waiting for room in the queue, and return the future of the answer.
@@ -202,7 +208,10 @@ class Caller(Generic[Request, Answer]):
             with contextlib.suppress(queue.Empty, queue.ShutDown):
                 while True:
                     self._requests.get_nowait().future._cancel_and_notify()
-        self._pool.shutdown(wait)
+        if wait:
+            for thread in self._threads:
+                if thread is not threading.current_thread():
+                    thread.join()
 
     def stats(self) -> CallerStats:
         """The figures at this moment."""
@@ -355,10 +364,9 @@ _open: "weakref.WeakSet[Caller[Any, Any]]" = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """At the end of the program: before the pools wait for their tasks, which never end while a queue is open."""
+    """At the end of the program, after the tasks of pools and before the threads are waited for, which never end while a queue is open."""
     for caller in list(_open):
         caller.close(wait=False)
 
 
-# Those that were registered last come first, and the module of the pools was imported before.
-threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+after_pools.append(_close_all)

@@ -141,5 +141,17 @@ def default_workers() -> int:
     return min(32, cores + 4)
 
 
+after_pools: list[Callable[[], object]] = []
+"""What to call at the end of the program once the pools have run their tasks, which may still use it."""
+
+
+def _finish() -> None:
+    try:
+        _native.finish_pools()
+    finally:
+        for function in after_pools:
+            function()
+
+
 # As in the standard library: the tasks of the main program are run before its other threads are waited for.
-threading._register_atexit(_native.finish_pools)  # type: ignore[attr-defined]
+threading._register_atexit(_finish)  # type: ignore[attr-defined]
