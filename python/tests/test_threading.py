@@ -57,6 +57,23 @@ def test_the_module_is_whole() -> None:
         _ = threading.no_such_name
 
 
+def test_what_is_set_is_set_for_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = threading
+    failed: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "excepthook", lambda args: failed.append(args.exc_type))
+        patch.setattr(module, "a_new_name", 1, raising=False)
+        patch.setattr(module, "Lock", None)
+        thread = threading.Thread(target=lambda: 1 / 0)
+        thread.start()
+        thread.join(60)
+        assert failed == [ZeroDivisionError]
+        assert vars(standard)["a_new_name"] == 1
+        assert (module.Lock, callable(standard.Lock)) == (None, True)
+    assert not hasattr(standard, "a_new_name")
+    assert module.excepthook is standard.excepthook
+
+
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_each_class_reads_well(name: str) -> None:
     cls = getattr(threading, name)

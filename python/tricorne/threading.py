@@ -1,7 +1,7 @@
 """Threads and the primitives between them: a drop-in for :mod:`threading`.
 
 ``import tricorne.threading as threading`` gives the whole of the standard module. The primitives are native ones: `Lock`, `RLock`,
-`Condition`, `Semaphore`, `BoundedSemaphore`, `Event` and `Barrier`; everything else is the standard library's own.
+`Condition`, `Semaphore`, `BoundedSemaphore`, `Event` and `Barrier`; everything else is the standard library's own, and to set it here, such as ``threading.excepthook``, is to set it there.
 
 What they do beyond their namesakes:
 
@@ -38,6 +38,7 @@ from threading import (
     settrace,
     stack_size,
 )
+from types import ModuleType as _ModuleType
 from typing import Any as _Any
 
 from tricorne._native import (
@@ -88,5 +89,28 @@ if sys.version_info >= (3, 12):
 
 
 def __getattr__(name: str) -> _Any:
-    # Later names and private ones: code finds here whatever the standard module has.
+    # Later names and private ones, too: code finds here whatever the standard module has.
     return getattr(_threading, name)
+
+
+_ours = frozenset(name for name in __all__ if globals()[name] is not getattr(_threading, name, None))
+
+
+class _Module(_ModuleType):
+    """What is not ours is set in the standard module, too: that is where hooks such as ``excepthook`` are looked for."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        ours = name in _ours or (name.startswith("__") and name.endswith("__"))
+        if not ours:
+            setattr(_threading, name, value)
+        if ours or name in vars(self):
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self):
+            super().__delattr__(name)
+        if name not in _ours:
+            delattr(_threading, name)
+
+
+sys.modules[__name__].__class__ = _Module
