@@ -1,6 +1,7 @@
 """`tricorne.CancelToken` and `tricorne.graceful`."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -134,6 +136,34 @@ def test_an_exception_cancels_what_has_not_begun() -> None:
         release.set()
         raise LookupError
     assert waiting.cancelled() or waiting.done()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent another way there")
+def test_nested_blocks_are_all_asked_to_stop() -> None:
+    with graceful() as outer:
+        with graceful(signals=[signal.SIGTERM]) as other, graceful() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner.wait(30)
+        assert (inner.signal, outer.signal, outer.is_set()) == (signal.SIGINT, signal.SIGINT, True)
+        assert (other.signal, other.is_set()) == (None, False)
+
+
+def test_what_an_input_raises_while_the_executors_end_is_raised_after_the_block() -> None:
+    def items() -> Iterator[int]:
+        yield from range(100)
+        raise LookupError("no more")
+
+    done: list[int] = []
+    with pytest.raises(LookupError, match="no more"), graceful(pool := ThreadPoolExecutor(1), other := ThreadPoolExecutor(1)):
+        pool.map(done.append, items())
+        late = other.submit(int)
+    assert len(done) == 100
+    assert late.done()
+
+
+def test_the_limit_is_a_number() -> None:
+    with pytest.raises(ValueError, match="timeout"), graceful(timeout=float("nan")):
+        pass
 
 
 def test_elsewhere_than_in_the_main_thread_it_is_refused() -> None:

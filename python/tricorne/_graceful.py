@@ -5,12 +5,17 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from tricorne import _native
 
 __all__ = ["Graceful", "graceful"]
+
+
+# For each handler that a block has set: what asks the block to stop.
+_marks: dict[Any, Callable[[int], None]] = {}
 
 
 class Graceful:
@@ -63,17 +68,33 @@ def graceful(
     cannot be stopped: the interpreter waits for them at its end, unless the program leaves by ``os._exit(stop.exit_code)``. The handlers
     that were there before are put back.
 
-    Signals are handled by the main thread, so elsewhere this raises :class:`ValueError`.
+    Blocks may be nested: a signal asks those around the inner one to stop, too.
+
+    What shutting an executor down raises, such as what the input of a map raised that nobody iterated, is raised after the block. The
+    input of such a map is advanced by a thread of this function, so that a signal can still hurry the end: an input that belongs to its
+    thread, such as a cursor of :mod:`sqlite3`, is to be iterated in the block.
+
+    Signals are handled by the main thread, so elsewhere this raises :class:`ValueError`, as it does for a negative ``timeout``.
     """
+    if not timeout >= 0:
+        raise ValueError(f"timeout is `{timeout}`; it must be 0 seconds or more")
     stop = Graceful()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.signal is not None:
             raise KeyboardInterrupt
-        stop.signal = number
-        stop.token.cancel()
+        mark(number)
 
-    before = {}
+    def mark(number: int) -> None:
+        """This block is to stop, and so are those around it."""
+        stop.signal = stop.signal or number
+        stop.token.cancel()
+        outer = before.get(number)
+        if (mark_outer := _marks.get(outer)) is not None:
+            mark_outer(number)
+
+    before: dict[int, Any] = {}
+    _marks[handle] = mark
     try:
         for number in signals:
             before[number] = signal.signal(number, handle)
@@ -88,11 +109,20 @@ def graceful(
             # None is a handler that Python has not set and cannot put back.
             if handler is not None:
                 signal.signal(number, handler)
+        del _marks[handle]
 
 
 def _drain(stop: Graceful, executors: tuple[concurrent.futures.Executor, ...], timeout: float, cancel: bool) -> None:
     """Shut the executors down, with the limit once there is a reason to hurry, which may come meanwhile."""
-    threads = [threading.Thread(target=executor.shutdown, daemon=True) for executor in executors]
+    failures: list[BaseException] = []
+
+    def shut_down(executor: concurrent.futures.Executor) -> None:
+        try:
+            executor.shutdown()
+        except BaseException as raised:
+            failures.append(raised)
+
+    threads = [threading.Thread(target=shut_down, args=(executor,), daemon=True) for executor in executors]
     hurried = False
     end = 0.0
     if not cancel:
@@ -109,6 +139,9 @@ def _drain(stop: Graceful, executors: tuple[concurrent.futures.Executor, ...], t
                     thread.start()
         alive = next((thread for thread in threads if thread.is_alive()), None)
         if alive is None:
+            # An exception of the block is the one to be seen.
+            if failures and not cancel:
+                raise failures[0]
             return
         if hurried and time.monotonic() >= end:
             stop.drained = False
