@@ -823,6 +823,26 @@ def test_what_a_task_with_options_raised_keeps_nothing_until_the_collector_comes
             gc.enable()
 
 
+def test_cancelling_between_two_attempts_lets_go_of_the_arguments(pool: ThreadPoolExecutor) -> None:
+    def fails(thing: Thing) -> None:
+        raise ValueError
+
+    thing = Thing()
+    watch = weakref.ref(thing)
+    slow = pool.with_options(retry=Retry(attempts=2, base_secs=3000, max_delay_secs=3000))
+    future = slow.submit(fails, thing)
+    del thing
+    end = time.monotonic() + 30
+    while pool.stats().finished < 1 or future.running():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    assert future.cancel()
+    while watch() is not None:
+        # The worker has the arguments until it has told of the attempt's end.
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_the_collector_finds_cycles_through_futures_and_pools() -> None:
     class Node(Future[Any]):
         pass

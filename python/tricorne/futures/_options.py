@@ -94,7 +94,11 @@ class _OuterFuture(Future[T]):
         task = self._task
         if task is not None and not self.done() and task.attempt is not None and not task.attempt.cancel():
             return False
-        return self._cancel_and_notify()
+        cancelled = self._cancel_and_notify()
+        if cancelled and task is not None:
+            # Also between two attempts: nothing waits for the next one to learn of it.
+            task.forget()
+        return cancelled
 
     def running(self) -> bool:
         """True if an attempt is being run."""
@@ -140,6 +144,8 @@ class _Task(Generic[T]):
         self.call: Callable[[], T] | None = call
         self.failed_attempts = 0
         self.attempt: concurrent.futures.Future[T] | None = None
+        # The call that will make the next attempt.
+        self.delay: _native.TimerHandle | None = None
         self.future: _OuterFuture[T] = _OuterFuture()
         self.future._task = self
 
@@ -177,11 +183,15 @@ class _Task(Generic[T]):
             return
         delay = self.retry.delay_secs(self.failed_attempts)
         if delay > 0:
-            _native.call_later(delay, functools.partial(self.submit_again, raised))
+            self.delay = _native.call_later(delay, functools.partial(self.submit_again, raised))
+            if self.future.done():
+                # Cancelled meanwhile.
+                self.forget()
         else:
             self.submit_again(raised)
 
     def submit_again(self, raised: BaseException) -> None:
+        self.delay = None
         if self.future.done():
             return
         try:
@@ -206,5 +216,8 @@ class _Task(Generic[T]):
 
     def forget(self) -> None:
         """Keep nothing of what was called."""
+        if (delay := self.delay) is not None:
+            self.delay = None
+            delay.cancel()
         self.call = None
         self.future._task = None
