@@ -15,7 +15,7 @@ import pytest
 
 import tricorne
 from tricorne import CancelToken
-from tricorne.futures import Future, ThreadPoolExecutor, as_completed, wait
+from tricorne.futures import Future, Retry, ThreadPoolExecutor, as_completed, wait
 
 HELD = 0.5
 """For so many seconds a worker would be kept by a task that it should not run itself."""
@@ -182,3 +182,16 @@ def test_the_only_worker_runs_the_attempts_of_what_it_waits_for(how: str) -> Non
             return [future.result() for future in completed]
 
         assert sorted(pool.submit(outer).result(30)) == [0, 1, 2]
+
+
+def test_the_only_worker_runs_attempts_that_come_later() -> None:
+    attempts = itertools.count(1)
+
+    def fails_twice() -> int:
+        if (attempt := next(attempts)) < 3:
+            raise ValueError(attempt)
+        return attempt
+
+    with ThreadPoolExecutor(1) as pool:
+        view = pool.with_options(retry=Retry(attempts=3, base_secs=0.01))
+        assert pool.submit(lambda: view.submit(fails_twice).result()).result(30) == 3

@@ -29,6 +29,7 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use super::log;
 use super::watch::Watch;
 use super::work::Work;
+use super::worker::{self, AttemptWatch};
 use crate::{error, timeout, wait};
 
 /// What has become of a future; the names are those of `concurrent.futures`.
@@ -496,13 +497,25 @@ impl FutureCore {
     pub(crate) fn wait_until(slf: &Bound<'_, Self>, deadline: Option<Instant>) -> PyResult<bool> {
         let py = slf.py();
         let core = slf.get();
-        // A worker that waits for a task of its own pool runs it.
-        super::worker::run_inline_until(slf, deadline)?;
-        core.check_process()?;
-        let future = slf.clone().unbind();
-        let done = poll_fn(move |context| future.get().poll_done(context.waker()));
-        if wait::wait(py, done, deadline)?.is_none() {
-            return Ok(false);
+        loop {
+            // A worker that waits for a task of its own pool runs it, and each attempt of one with options.
+            let attempts = AttemptWatch::new(slf)?;
+            worker::run_inline_until(slf, deadline)?;
+            core.check_process()?;
+            let future = slf.clone().unbind();
+            let done = poll_fn(move |context| {
+                if future.get().poll_done(context.waker()).is_ready() {
+                    return Poll::Ready(true);
+                }
+                attempts
+                    .as_ref()
+                    .map_or(Poll::Pending, |attempts| attempts.poll(context.waker()).map(|()| false))
+            });
+            match wait::wait(py, done, deadline)? {
+                None => return Ok(false),
+                Some(true) => break,
+                Some(false) => {}
+            }
         }
         core.let_others_finish(py)?;
         Ok(true)
@@ -670,6 +683,11 @@ impl FutureCore {
         let mut state = slf.get().lock();
         if !state.phase.is_done() {
             state.listeners.push(Listener::Callback(r#fn.unbind()));
+            let pool = state.work.as_ref().map(Work::pool);
+            drop(state);
+            if let Some(pool) = pool {
+                worker::tell_of_attempt(pool);
+            }
             return Ok(());
         }
         drop(state);

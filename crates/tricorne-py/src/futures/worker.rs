@@ -79,6 +79,64 @@ fn attempt_of<'py>(future: &Bound<'py, FutureCore>) -> PyResult<Option<Bound<'py
     Ok(attempt.and_then(|attempt| attempt.cast_into::<FutureCore>().ok()))
 }
 
+/// How many workers wait for a task with options.
+static WATCHING: AtomicUsize = AtomicUsize::new(0);
+
+/// A worker that waits for a task with options, whose next attempt it may have to run.
+pub(crate) struct AttemptWatch {
+    pool: Arc<Shared>,
+    /// How many attempts the pool had been told of when the worker last looked for one.
+    seen: u64,
+}
+
+impl AttemptWatch {
+    /// To be made before the worker looks for an attempt; nothing if that is not what it waits for.
+    pub(crate) fn new(future: &Bound<'_, FutureCore>) -> PyResult<Option<Self>> {
+        let Some(pool) = own_pool() else { return Ok(None) };
+        let task = future.getattr_opt(intern!(future.py(), "_task"))?;
+        Ok(task.is_some_and(|task| !task.is_none()).then(|| {
+            WATCHING.fetch_add(1, Ordering::SeqCst);
+            let seen = pool.queue().attempts;
+            Self { pool, seen }
+        }))
+    }
+
+    /// Ready once there may be another attempt.
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<()> {
+        let mut queue = self.pool.queue();
+        if queue.attempts != self.seen {
+            return Poll::Ready(());
+        }
+        if !queue.watching.iter().any(|known| known.will_wake(waker)) {
+            queue.watching.push(waker.clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for AttemptWatch {
+    fn drop(&mut self) {
+        WATCHING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A callback was left with a task that waits in that pool. Of an attempt that is the last step of submitting it.
+pub(crate) fn tell_of_attempt(pool: u64) {
+    if WATCHING.load(Ordering::SeqCst) == 0 {
+        return;
+    }
+    for pool in pools().into_iter().filter(|other| other.number == pool && other.process == wait::process()) {
+        let watching = {
+            let mut queue = pool.queue();
+            queue.attempts += 1;
+            mem::take(&mut queue.watching)
+        };
+        for waker in watching {
+            waker.wake();
+        }
+    }
+}
+
 fn run_inline_in(pool: &Shared, future: &Bound<'_, FutureCore>) -> PyResult<bool> {
     let Some(work) = future.get().begin_if_of(pool.number) else { return Ok(false) };
     let outcome = Outcome::of(future.py(), work.run(future.py()));
@@ -154,6 +212,10 @@ struct Queue {
     leaving: usize,
     /// Those who wait for workers to end.
     joining: Vec<Waker>,
+    /// Workers that wait for a task with options, whose next attempt they may have to run.
+    watching: Vec<Waker>,
+    /// How often they were woken.
+    attempts: u64,
     submitted: u64,
     closed: Option<Closed>,
     broken: bool,
@@ -213,6 +275,8 @@ impl Shared {
                 asking: 0,
                 leaving: 0,
                 joining: Vec::new(),
+                watching: Vec::new(),
+                attempts: 0,
                 submitted: 0,
                 closed: AT_EXIT.load(Ordering::Relaxed).then_some(Closed::ByExit),
                 broken: false,
