@@ -509,7 +509,7 @@ impl EventLoop {
             return true;
         }
         self.shared.abort_all();
-        deadline > Instant::now() && self.shared.ended.wait_timeout(GRACE)
+        self.shared.ended.wait_timeout(GRACE)
     }
 
     /// Waits for the thread until `deadline` and a little longer; whether it has ended.
@@ -517,10 +517,8 @@ impl EventLoop {
         if self.borrowed {
             return self.join_borrowed(deadline);
         }
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return self.shared.ended.is_set();
-        };
-        if thread.thread().id() == thread::current().id() {
+        let own = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if self.lock_thread().as_ref().is_some_and(own) {
             return false;
         }
         let ended = match deadline.and_then(|deadline| deadline.checked_add(GRACE)) {
@@ -530,11 +528,16 @@ impl EventLoop {
                 true
             }
         };
-        if ended {
+        // Only whoever finds it ended takes the handle: a wait that was too short may be repeated.
+        if ended && let Some(thread) = { self.lock_thread().take() } {
             // A loop does not panic: its tasks do so guarded.
             let _ = thread.join();
         }
         ended
+    }
+
+    fn lock_thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -46,7 +46,7 @@ thread_local! {
 
 /// Whether this thread is a worker of the pool with this number.
 pub(crate) fn is_worker_of(pool: u64) -> bool {
-    POOL.with(Cell::get) == pool
+    POOL.with(Cell::get) == pool && !fork::is_elsewhere(pool)
 }
 
 /// Runs tasks on named threads, in the order in which they were submitted.
@@ -399,6 +399,11 @@ impl Pool {
             // Its task's panics are caught before; what is left are those of a callback, or of the destructor of a
             // result that nobody wanted: they end here, and the worker goes on.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| job.run()));
+            if fork::is_elsewhere(self.number) {
+                // The task has forked, and this is the child: the tasks are the parent's, and its locks in any state.
+                std::mem::forget(job);
+                return;
+            }
             drop_guarded(job);
             had_task = true;
         }

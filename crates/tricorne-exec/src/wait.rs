@@ -3,7 +3,7 @@
 //!
 //! Nothing here polls and no thread is spent: each future tells a common listener when it ends.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -80,8 +80,9 @@ impl<T: Send + Sync> Waitable for SharedFuture<T> {
 }
 
 fn ended<F: AnyFuture + Sync>(future: &F) -> Ready<'_> {
-    future.help();
     Box::pin(async move {
+        // Not before: what stands in front of it may be ready, and then nobody waits for this one.
+        future.help();
         wait_async([future], WaitFor::AllCompleted).await;
     })
 }
@@ -331,12 +332,10 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = Future<T>>) -> AsComple
 ///
 /// Dropping it does not stop the tasks that are left; [`cancel`](Self::cancel) does.
 pub struct AsCompleted<T> {
-    /// By position; `None` once handed out.
-    futures: VecDeque<Option<Future<T>>>,
-    /// Position of the first in `futures`.
-    first: usize,
-    /// How many have not been handed out.
-    left: usize,
+    /// Those that have not been handed out, by position.
+    futures: BTreeMap<usize, Future<T>>,
+    /// Position of the next that is added.
+    next: usize,
     /// Position of the first that this thread may not have tried to run itself.
     not_helped: usize,
     ended: Arc<Ended>,
@@ -377,29 +376,29 @@ impl<T> AsCompleted<T> {
     pub fn new() -> Self {
         let ended = Arc::<Ended>::default();
         let listener = Arc::clone(&ended) as Arc<dyn Listener>;
-        Self { futures: VecDeque::new(), first: 0, left: 0, not_helped: 0, ended, listener }
+        Self { futures: BTreeMap::new(), next: 0, not_helped: 0, ended, listener }
     }
 
     /// Adds a future; its position is the number of those that were added before.
     pub fn push(&mut self, future: Future<T>) {
-        let position = self.first + self.futures.len();
+        let position = self.next;
         if future.is_lost() || !future.slot().listen(&self.listener, position) {
             self.ended.done(position, false);
         }
-        self.futures.push_back(Some(future));
-        self.left += 1;
+        self.futures.insert(position, future);
+        self.next += 1;
     }
 
     /// How many outcomes have not been handed out.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.left
+        self.futures.len()
     }
 
     /// Whether all outcomes have been handed out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.left == 0
+        self.futures.is_empty()
     }
 
     /// The next outcome, with the position of its future; `None` if all were handed out. Waits for at most `timeout`.
@@ -436,7 +435,7 @@ impl<T> AsCompleted<T> {
 
     /// Cancels the tasks that have not started; their outcomes are still handed out.
     pub fn cancel(&self) {
-        for future in self.futures.iter().flatten() {
+        for future in self.futures.values() {
             future.cancel();
         }
     }
@@ -446,18 +445,15 @@ impl<T> AsCompleted<T> {
             if let Poll::Ready(next) = self.poll(Waker::noop()) {
                 return Some(next);
             }
-            self.not_helped = self.not_helped.max(self.first);
-            let Some(future) = self.futures.get(self.not_helped - self.first) else { break };
-            if let Some(future) = future {
-                future.help();
-            }
-            self.not_helped += 1;
+            let Some((&position, future)) = self.futures.range(self.not_helped..).next() else { break };
+            future.help();
+            self.not_helped = position + 1;
         }
         park::wait_until(deadline, |waker| self.poll(waker))
     }
 
     fn poll(&mut self, waker: &Waker) -> Poll<Option<(usize, TaskResult<T>)>> {
-        if self.left == 0 {
+        if self.futures.is_empty() {
             return Poll::Ready(None);
         }
         let waker = waker.clone();
@@ -469,13 +465,7 @@ impl<T> AsCompleted<T> {
             return Poll::Pending;
         };
         drop(state);
-        let future = self.futures.get_mut(position - self.first).and_then(Option::take);
-        let future = future.expect("a position is told once");
-        self.left -= 1;
-        while let Some(None) = self.futures.front() {
-            self.futures.pop_front();
-            self.first += 1;
-        }
+        let future = self.futures.remove(&position).expect("a position is told once");
         let outcome = match future.try_result() {
             Ok(outcome) => outcome,
             // Lost: it does not wait either.
@@ -499,12 +489,31 @@ impl<T> Iterator for AsCompleted<T> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        (self.len(), Some(self.len()))
     }
 }
 
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsCompleted").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("AsCompleted").field("left", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promise;
+
+    #[test]
+    fn behind_a_straggler_nothing_piles_up() {
+        let (straggler, first) = promise();
+        let mut set = as_completed([first]);
+        for n in 1..=10_000 {
+            set.push(Future::ready(Ok(n)));
+            assert_eq!(set.next(), Some((n, Ok(n))));
+            assert_eq!((set.len(), set.futures.len()), (1, 1));
+        }
+        straggler.complete(0);
+        assert_eq!((set.next(), set.next()), (Some((0, Ok(0))), None));
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Watchdog {
 }
 
 struct Shared {
+    /// Tells watchdogs apart for good: an address would come again.
+    number: u64,
     threshold: Duration,
     observer: Observer,
     names: Mutex<HashMap<u64, Cow<'static, str>>>,
@@ -77,13 +79,16 @@ struct Pulse {
 }
 
 thread_local! {
-    /// The pulses of this thread, by watchdog: nearly always one.
-    static PULSES: RefCell<Vec<(usize, Arc<Pulse>)>> = const { RefCell::new(Vec::new()) };
+    /// The pulses of this thread, by the number of their watchdog: nearly always one.
+    static PULSES: RefCell<Vec<(u64, Arc<Pulse>)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Watchdog {
     pub(crate) fn start(thread: String, threshold: Duration, observer: Observer) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let shared = Arc::new(Shared {
+            // Relaxed: only the numbers' being different matters.
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             threshold,
             observer,
             names: Mutex::default(),
@@ -178,11 +183,10 @@ struct Sight {
 impl Shared {
     /// The pulse of this thread; `None` while the thread ends.
     fn pulse(self: &Arc<Self>) -> Option<Arc<Pulse>> {
-        let key = Arc::as_ptr(self) as usize;
         PULSES
             .try_with(|pulses| {
                 let mut pulses = pulses.borrow_mut();
-                if let Some((_, pulse)) = pulses.iter().find(|(other, _)| *other == key) {
+                if let Some((_, pulse)) = pulses.iter().find(|(other, _)| *other == self.number) {
                     return Arc::clone(pulse);
                 }
                 // Those that only this thread knows belong to watchdogs that are gone.
@@ -190,7 +194,7 @@ impl Shared {
                 let thread = thread::current().name().unwrap_or("unnamed").to_owned();
                 let pulse = Arc::new(Pulse { thread, task: AtomicU64::new(0), entries: AtomicU64::new(0) });
                 locked(&self.pulses).push(Arc::clone(&pulse));
-                pulses.push((key, Arc::clone(&pulse)));
+                pulses.push((self.number, Arc::clone(&pulse)));
                 pulse
             })
             .ok()

@@ -135,6 +135,54 @@ fn the_watchdog_names_the_task_that_blocks_and_no_other() {
 }
 
 #[test]
+fn every_executor_on_one_runtime_has_its_own_watchdog() {
+    let owner = AsyncExecutor::builder().name("owner").build().expect("a thread");
+    let runtime = outcome(owner.spawn(async { tokio::runtime::Handle::current() })).expect("it runs");
+    for round in 0..10 {
+        let (sender, reports) = mpsc::channel();
+        let guest = AsyncExecutor::on(runtime.clone())
+            .watchdog(Duration::from_millis(1), move |blockage| {
+                let _ = sender.send(blockage.task.clone());
+            })
+            .build()
+            .expect("a thread");
+        let (release, held) = mpsc::channel::<()>();
+        let name = format!("culprit {round}");
+        let culprit = guest.spawn_named(name.clone(), async move { held.recv_timeout(PATIENCE).is_err() });
+        assert_eq!(reports.recv_timeout(PATIENCE), Ok(name));
+        drop(release);
+        assert_eq!(outcome(culprit), Ok(true));
+    }
+}
+
+#[test]
+fn a_shutdown_that_was_too_short_may_be_repeated() {
+    let executor = AsyncExecutor::builder().build().expect("a thread");
+    let (release, held) = mpsc::channel::<()>();
+    let (begun, begins) = mpsc::channel::<()>();
+    let blocks = executor.spawn(async move {
+        begun.send(()).expect("the test waits");
+        held.recv_timeout(PATIENCE).is_err()
+    });
+    begins.recv_timeout(PATIENCE).expect("it runs");
+    assert!(!executor.shutdown(Shutdown::CancelPending, Duration::from_millis(1)));
+    std::thread::scope(|scope| {
+        let again = scope.spawn(|| executor.shutdown(Shutdown::CancelPending, PATIENCE));
+        drop(release);
+        assert!(again.join().expect("it does not panic"), "it waits again, and finds the loop ended");
+    });
+    drop(blocks);
+}
+
+#[test]
+fn what_is_cancelled_at_the_deadline_of_a_borrowed_runtime_counts_as_ended() {
+    let (_owner, guest) = owner_and_guest();
+    let stuck = guest.spawn(std::future::pending::<()>());
+    assert!(guest.shutdown(Shutdown::Drain, Duration::from_millis(5)), "it ends within the grace time");
+    assert_eq!(outcome(stuck), Err(TaskError::Cancelled));
+}
+
+#[test]
 fn a_task_without_a_name_is_called_after_its_function() {
     async fn parse_everything(held: mpsc::Receiver<()>) {
         let _ = held.recv_timeout(PATIENCE);

@@ -5,7 +5,7 @@
 //! RUSTFLAGS="--cfg tricorne_shuttle" cargo test -p tricorne-exec --test shuttle --release
 //! ```
 //!
-//! A failure prints the schedule that led to it; `shuttle::replay` runs it again. `TRICORNE_SCHEDULES` says how many
+//! Each scene prints its seed, and runs again with it if `TRICORNE_SEED` names it. `TRICORNE_SCHEDULES` says how many
 //! schedules each scene gets. A pool that forgets a task, a worker that sleeps on while there is work, or a shutdown that
 //! waits for nobody is a deadlock, which shuttle reports.
 //!
@@ -16,14 +16,20 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use shuttle::thread;
+use shuttle::scheduler::RandomScheduler;
+use shuttle::{Config, Runner, thread};
 use tricorne_exec::{Future, Shutdown, TaskError, ThreadPoolExecutor, WaitFor, as_completed, promise, wait};
 use tricorne_sync::prim::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn check(scene: impl Fn() + Send + Sync + 'static) {
-    let schedules =
-        std::env::var("TRICORNE_SCHEDULES").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000);
-    shuttle::check_random(scene, schedules);
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("it is a number"));
+    let schedules = number("TRICORNE_SCHEDULES").unwrap_or(2_000);
+    let seed = number("TRICORNE_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |since| u64::from(since.subsec_nanos()))
+    });
+    println!("to run it again: TRICORNE_SEED={seed}");
+    Runner::new(RandomScheduler::new_from_seed(seed, schedules as usize), Config::default()).run(scene);
 }
 
 fn pool(workers: usize) -> ThreadPoolExecutor {

@@ -50,7 +50,8 @@ use crate::wait::{WaitStats, deadline_after};
 ///
 /// [`lock`](Self::lock) and its relatives lock for the thread that calls, and their guard stays on it. An async task has no
 /// thread of its own, so [`lock_async`](Self::lock_async) locks for an [`Owner`] handle that the task carries along, and its
-/// guard may go to other threads. A handle can be in use on two threads at once, so the value must be `Sync` for that.
+/// guard may go to other threads, so the value must be `Sync` for that. A handle stands for *one* task: locking and unlocking with
+/// the same handle on two threads at the same moment loses count of the levels, and then the lock excludes nobody.
 ///
 /// # Fairness, Cancel safety
 ///

@@ -93,10 +93,10 @@ pub struct LimiterStats {
 }
 
 impl Limiter {
-    /// A limiter with `limit` slots, which never change; at least one.
+    /// A limiter with `limit` slots, which never change: at least one, at most what a semaphore can count.
     #[must_use]
     pub fn fixed(limit: usize) -> Arc<Self> {
-        Self::new(Rule::Fixed(limit.max(1)))
+        Self::new(Rule::Fixed(limit.clamp(1, tricorne_sync::Semaphore::MAX_PERMITS)))
     }
 
     /// A limiter that finds out how many requests the other side takes at once.

@@ -55,7 +55,8 @@ impl Rate {
 
     /// How many units may pass at once after a quiet time; at least 1.
     ///
-    /// Within any `period` at most `amount + burst` units pass. A provider that counts by fixed windows is met with a
+    /// Within any `period` at most `amount + burst` units pass, apart from a single request that is larger than the burst.
+    /// A provider that counts by fixed windows is met with a
     /// burst that is small against the amount.
     #[must_use]
     pub fn burst(mut self, burst: u64) -> Self {
@@ -63,11 +64,26 @@ impl Rate {
         self
     }
 
-    /// How long so many units take at this rate.
+    /// How long so many units take at this rate, rounded up to a nanosecond.
     #[must_use]
     pub fn time_for(&self, units: u64) -> Duration {
-        let nanos = self.period.as_nanos().saturating_mul(u128::from(units)) / u128::from(self.amount);
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.real(self.cost(units))
+    }
+
+    /// The cost of so many units. Times inside the rule are counted in `amount`-ths of a nanosecond, in which every cost
+    /// is a whole number: nothing is rounded, however high the rate.
+    fn cost(&self, units: u64) -> u128 {
+        self.period.as_nanos().saturating_mul(u128::from(units))
+    }
+
+    /// A moment, counted like costs.
+    fn moment(&self, time: Duration) -> u128 {
+        time.as_nanos().saturating_mul(u128::from(self.amount))
+    }
+
+    /// As a length of time, rounded up.
+    fn real(&self, fine: u128) -> Duration {
+        Duration::from_nanos(u64::try_from(fine.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX))
     }
 }
 
@@ -76,8 +92,8 @@ impl Rate {
 #[derive(Debug, Clone)]
 pub struct Gcra {
     rate: Rate,
-    /// When all that was let through is paid off.
-    due: Duration,
+    /// When all that was let through is paid off, counted as [`Rate::cost`] says.
+    due: u128,
     /// Nothing passes before, whatever the rate says.
     held_until: Duration,
 }
@@ -86,7 +102,7 @@ impl Gcra {
     /// A rule with its whole burst to spend.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self { rate, due: Duration::ZERO, held_until: Duration::ZERO }
+        Self { rate, due: 0, held_until: Duration::ZERO }
     }
 
     /// Lets `units` through at `now`, or says how long from now they have to wait; then nothing has changed.
@@ -96,7 +112,7 @@ impl Gcra {
     pub fn take(&mut self, units: u64, now: Duration) -> Result<(), Duration> {
         let wait = self.wait_for(units, now);
         if wait.is_zero() {
-            self.due = self.due.max(now).saturating_add(self.rate.time_for(units));
+            self.charge(units, now);
             Ok(())
         } else {
             Err(wait)
@@ -106,20 +122,20 @@ impl Gcra {
     /// How long from `now` until `units` could pass; zero if now.
     #[must_use]
     pub fn wait_for(&self, units: u64, now: Duration) -> Duration {
-        let due = self.due.max(now);
-        let fits = due.saturating_add(self.rate.time_for(units.min(self.rate.burst)));
-        let allowed = now.saturating_add(self.rate.time_for(self.rate.burst));
-        fits.saturating_sub(allowed).max(self.held_until.saturating_sub(now))
+        let moment = self.rate.moment(now);
+        let fits = self.due.max(moment).saturating_add(self.rate.cost(units.min(self.rate.burst)));
+        let allowed = moment.saturating_add(self.rate.cost(self.rate.burst));
+        self.rate.real(fits.saturating_sub(allowed)).max(self.held_until.saturating_sub(now))
     }
 
     /// Counts units that were used without asking, such as the tokens of an answer: what comes later pays for them.
     pub fn charge(&mut self, units: u64, now: Duration) {
-        self.due = self.due.max(now).saturating_add(self.rate.time_for(units));
+        self.due = self.due.max(self.rate.moment(now)).saturating_add(self.rate.cost(units));
     }
 
     /// Gives units back that were let through and not used.
     pub fn refund(&mut self, units: u64) {
-        self.due = self.due.saturating_sub(self.rate.time_for(units));
+        self.due = self.due.saturating_sub(self.rate.cost(units));
     }
 
     /// Lets nothing pass before `until`: the other side has said so, with a `Retry-After` say.
@@ -133,9 +149,10 @@ impl Gcra {
         if self.held_until > now {
             return 0;
         }
-        let allowed = now.saturating_add(self.rate.time_for(self.rate.burst));
-        let credit = allowed.saturating_sub(self.due.max(now)).as_nanos();
-        let units = credit.saturating_mul(u128::from(self.rate.amount)) / self.rate.period.as_nanos().max(1);
+        let moment = self.rate.moment(now);
+        let allowed = moment.saturating_add(self.rate.cost(self.rate.burst));
+        let credit = allowed.saturating_sub(self.due.max(moment));
+        let units = credit / self.rate.period.as_nanos().max(1);
         u64::try_from(units).unwrap_or(u64::MAX).min(self.rate.burst)
     }
 }
@@ -311,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_of_several_units_a_nanosecond_is_a_limit_too() {
+        let mut rule = Gcra::new(Rate::new(2_000_000_000, ms(1000)));
+        let passed = (0..10_000).filter(|_| rule.take(1, Duration::from_nanos(1_000)).is_ok()).count();
+        assert_eq!(passed, 1, "a burst of 1");
+        assert_eq!(rule.take(1, Duration::from_nanos(1_001)), Ok(()));
+        let mut rule = Gcra::new(Rate::new(700_000_000, ms(1000)));
+        let passed = (0..1_000_u64).filter(|&nano| rule.take(1, Duration::from_nanos(nano)).is_ok()).count();
+        assert!((500..=701).contains(&passed), "{passed} in a microsecond at 700 a microsecond");
+    }
+
+    #[test]
     fn charges_refunds_and_holds_count() {
         let mut rule = Gcra::new(Rate::new(10, ms(1000)).burst(5));
         rule.charge(5, ms(0));
@@ -382,15 +410,14 @@ mod tests {
                     prop_assert!(rule.clone().take(units, now + before).is_err());
                     now += wait;
                 }
-                prop_assert!(rule.available(now) + 1 >= units);
+                prop_assert!(rule.available(now) >= units);
                 prop_assert_eq!(rule.take(units, now), Ok(()));
                 passed.push_back((now, units));
                 let mut total = 0;
                 for (at, units) in passed.iter().rev() {
                     total += units;
-                    // Rounding costs at most a nanosecond for each request.
-                    let span = (now - *at).as_nanos() + passed.len() as u128;
-                    let share = u128::from(amount) * span / 1_000_000_000 + u128::from(burst) + 1;
+                    let span = (now - *at).as_nanos();
+                    let share = u128::from(amount) * span / 1_000_000_000 + u128::from(burst);
                     prop_assert!(u128::from(total) <= share, "{total} in {span} ns");
                 }
             }

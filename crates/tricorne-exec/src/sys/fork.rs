@@ -117,6 +117,35 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_is_forked_by_a_task_runs_none_of_the_tasks_behind_it() {
+        let pool = ThreadPoolExecutor::builder().workers(1).name("parent").build().expect("threads");
+        let (mut ran, mark) = std::io::pipe().expect("a pipe");
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let forks = pool.submit(move || {
+            wait.recv().expect("the test says so");
+            // SAFETY: as in `passes_in_child`, but that the child returns into the worker.
+            let child = unsafe { libc::fork() };
+            assert!(child >= 0, "fork failed");
+            if child == 0 {
+                // SAFETY: takes a number, returns a number.
+                unsafe { libc::alarm(20) };
+                return;
+            }
+            let mut status = 0;
+            // SAFETY: `child` is ours and not waited for yet; `status` is writable.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert!(libc::WIFEXITED(status), "the child hangs");
+        });
+        let behind = pool.submit(move || std::io::Write::write_all(&mut &mark, b"x").is_ok());
+        go.send(()).expect("the task waits");
+        assert_eq!((forks.result(), behind.result()), (Ok(()), Ok(true)));
+        drop(pool);
+        let mut marks = Vec::new();
+        std::io::Read::read_to_end(&mut ran, &mut marks).expect("both ends are closed by now");
+        assert_eq!(marks, b"x", "it ran once, in the parent");
+    }
+
+    #[test]
     fn a_forked_child_recognises_its_parent_s_event_loop() {
         let executor = AsyncExecutor::builder().name("parent").build().expect("a thread");
         let pending = executor.spawn(std::future::pending::<()>());
