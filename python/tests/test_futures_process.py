@@ -21,8 +21,8 @@ def run(program: str, *, timeout: float = 60) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def check(program: str, stdout: str) -> None:
-    done = run(program)
+def check(program: str, stdout: str, *, timeout: float = 60) -> None:
+    done = run(program, timeout=timeout)
     assert (done.returncode, done.stdout, done.stderr) == (0, stdout, "")
 
 
@@ -264,6 +264,97 @@ def test_a_fork_while_another_thread_starts_an_event_loop() -> None:
         """,
         "",
     )
+
+
+@needs_fork
+def test_forks_while_workers_start(deep: bool) -> None:
+    """Whatever is used for the first time in that moment, by whichever thread, is whole in the child.
+
+    Each round is a process in which nothing was used before, forked from one that has only imported.
+    """
+    check(
+        f"""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        def wait_for(child, seconds):
+            end = time.monotonic() + seconds
+            while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+                if time.monotonic() > end:
+                    os.kill(child, signal.SIGKILL)
+                time.sleep(0.0005)
+            return ended[1]
+        def round():
+            pool = ThreadPoolExecutor(4)
+            def feed():
+                for _ in range(20):
+                    for future in [pool.submit(len, "") for _ in range(5)]:
+                        future.result()
+            for _ in range(2):
+                threading.Thread(target=feed, daemon=True).start()
+            child = os.fork()
+            if child == 0:
+                assert pool.submit(abs, -5).result() == 5
+                with ThreadPoolExecutor(2) as other:
+                    assert sum(other.map(abs, range(10))) == 45
+                os._exit(0)
+            os._exit(wait_for(child, 20) != 0)
+        for number in range({3000 if deep else 200}):
+            first = os.fork()
+            if first == 0:
+                round()
+            if wait_for(first, 60) != 0:
+                print("round", number, "failed")
+                break
+        """,
+        "",
+        timeout=300,
+    )
+
+
+@needs_fork
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_of_the_parent_is_broken_in_a_child(ordered: bool) -> None:
+    check(
+        f"""
+        import warnings, tricorne
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pool = ThreadPoolExecutor(2)
+        results = pool.map(abs, range(1000), ordered={ordered})
+        next(results)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                next(results)
+            except tricorne.BrokenExecutor:
+                del results
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(list(results)) == 999
+        """,
+        "",
+    )
+
+
+@needs_fork
+def test_fork_hooks_that_come_first_find_a_pool_of_the_child() -> None:
+    """A pool notices a fork before any Python code runs in the child."""
+    program = """
+    import os, threading, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    os.register_at_fork(after_in_child=lambda: print(pool.submit(abs, -5).result(20), flush=True))
+    from tricorne.futures import ThreadPoolExecutor
+    pool = ThreadPoolExecutor(2)
+    pool.submit(abs, 1).result()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
 
 
 @needs_fork

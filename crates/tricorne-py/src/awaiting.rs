@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyCFunction;
+
+use crate::once::{Once, intern};
 
 /// What an operation gives to Python: its result, or what it raises.
 pub(crate) type Outcome = PyResult<Py<PyAny>>;
@@ -388,12 +388,12 @@ impl Wake for AsyncioWaker {
 }
 
 fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GET: Once<Py<PyAny>> = Once::new();
     GET.import(py, "asyncio", "get_running_loop")?.call0()
 }
 
 fn finish(py: Python<'_>) -> PyResult<&Bound<'_, PyCFunction>> {
-    static FINISH: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
+    static FINISH: Once<Py<PyCFunction>> = Once::new();
     FINISH
         .get_or_try_init(py, || wrap_pyfunction!(finish_future, py).map(Bound::unbind))
         .map(|function| function.bind(py))

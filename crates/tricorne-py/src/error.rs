@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 use tricorne::pipeline::error::RunError as RunFailure;
 use tricorne::pipeline::plan::PlanErrors;
 
-pyo3::import_exception!(tricorne.errors, PlanError);
-pyo3::import_exception!(tricorne.errors, RunError);
-pyo3::import_exception!(tricorne.errors, BrokenExecutor);
-pyo3::import_exception!(tricorne.errors, BrokenThreadPool);
-pyo3::import_exception!(tricorne.errors, CancelledError);
-pyo3::import_exception!(tricorne.errors, InvalidStateError);
-pyo3::import_exception!(tricorne.errors, TimeoutError);
+crate::once::exception!("tricorne.errors", PlanError);
+crate::once::exception!("tricorne.errors", RunError);
+crate::once::exception!("tricorne.errors", BrokenExecutor);
+crate::once::exception!("tricorne.errors", BrokenThreadPool);
+crate::once::exception!("tricorne.errors", CancelledError);
+crate::once::exception!("tricorne.errors", InvalidStateError);
+crate::once::exception!("tricorne.errors", TimeoutError);
 
 /// All mistakes of a plan, as the command shows them.
 pub(crate) fn of_plan(errors: &PlanErrors) -> PyErr {

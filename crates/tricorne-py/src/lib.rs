@@ -12,6 +12,7 @@ mod cancel;
 mod command;
 mod error;
 mod futures;
+mod once;
 mod pipeline;
 mod queue;
 mod threading;
@@ -51,8 +52,10 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        refuse_subinterpreters(module.py())?;
-        wait::watch_forks(module.py())?;
+        let py = module.py();
+        refuse_subinterpreters(py)?;
+        once::fill_those_of_pyo3(py)?;
+        wait::watch_forks(py)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -19,9 +19,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use crate::once::intern;
 
 /// How long the main thread sleeps before it looks for signals: Ctrl-C feels immediate, and 25 looks a second cost nothing.
 const SLICE: Duration = Duration::from_millis(40);
@@ -145,12 +146,11 @@ type Waits = BTreeMap<u64, (ThreadId, Arc<dyn Abandon>)>;
 static WAITS: Mutex<Waits> = Mutex::new(BTreeMap::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// How many forks lie between the first process and this one: what a thread remembers of itself holds for one process only.
-static PROCESS: AtomicU64 = AtomicU64::new(0);
-
 /// Has Python call [`after_fork_in_child`] where processes fork.
 pub(crate) fn watch_forks(py: Python<'_>) -> PyResult<()> {
     static WATCHING: OnceLock<()> = OnceLock::new();
+    // From here on they are counted.
+    process();
     // It learns first which thread is the main one of the child.
     py.import(intern!(py, "threading"))?;
     if let Some(register) = py.import("os")?.getattr_opt(intern!(py, "register_at_fork"))?
@@ -163,9 +163,10 @@ pub(crate) fn watch_forks(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The number of this process among its forks: what belongs to threads of another one is not to be touched.
+/// The number of this process among its forks: what belongs to threads of another one is not to be touched. It has changed before any
+/// Python code runs in a child, fork hooks and what the interpreter itself clears away included.
 pub(crate) fn process() -> u64 {
-    PROCESS.load(Ordering::Relaxed)
+    tricorne::exec::sys::forks()
 }
 
 /// In the child of a fork, before other Python code runs in it: ends the waits of the threads that exist in the parent only.
@@ -173,7 +174,6 @@ pub(crate) fn process() -> u64 {
 /// The forking thread itself may be inside a wait, if a signal handler forks: that one goes on.
 #[pyfunction]
 fn after_fork_in_child() {
-    PROCESS.fetch_add(1, Ordering::Relaxed);
     let here = thread::current().id();
     let (own, gone): (Waits, Waits) =
         std::mem::take(&mut *lock(&WAITS)).into_iter().partition(|(_, (thread, _))| *thread == here);

@@ -16,10 +16,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static NEXT: AtomicU64 = AtomicU64::new(1);
 /// The first number that was given away in this process.
 static FIRST_HERE: AtomicU64 = AtomicU64::new(1);
+static FORKS: AtomicU64 = AtomicU64::new(0);
+static WATCHED: Once = Once::new();
+
+/// How many forks lie between this process and the one that asked first: what belongs to the threads of another process has another
+/// number. It counts before anything else runs in the child. Where processes cannot fork it is always 0.
+///
+/// The first call has forks watched. A fork of another thread in that moment is not allowed, so a program calls it early.
+pub fn forks() -> u64 {
+    WATCHED.call_once(watch);
+    // Relaxed: it changes only in a fork, while the child has a single thread.
+    FORKS.load(Ordering::Relaxed)
+}
 
 /// The number of a new executor or mapping; from the first one on, forks are noticed.
 pub(crate) fn new_number() -> u64 {
-    static WATCHED: Once = Once::new();
     WATCHED.call_once(watch);
     // Relaxed: only the numbers' being different matters.
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -36,9 +47,10 @@ fn watch() {
     extern "C" fn in_child() {
         // Relaxed: as above.
         FIRST_HERE.store(NEXT.load(Ordering::Relaxed), Ordering::Relaxed);
+        FORKS.fetch_add(1, Ordering::Relaxed);
     }
     // SAFETY: the handler is a function that lives as long as the program, and does what is allowed between `fork` and
-    // `exec` in a child of a program with threads: two atomic accesses. Without memory for the registration the call
+    // `exec` in a child of a program with threads: atomic accesses. Without memory for the registration the call
     // fails, and forks are not recognised.
     unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
 }
@@ -79,6 +91,9 @@ mod tests {
     fn a_failing_check_fails() {
         let number = new_number();
         assert!(!is_elsewhere(number));
+        let here = forks();
+        assert!(passes_in_child(|| assert_eq!(forks(), here + 1)));
+        assert_eq!(forks(), here);
         assert!(passes_in_child(|| assert!(is_elsewhere(number) && !is_elsewhere(new_number()))));
         assert!(!passes_in_child(|| assert!(!is_elsewhere(number))));
     }

@@ -14,6 +14,8 @@ pub(crate) mod child;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 
+pub use fork::forks;
+
 use std::mem::MaybeUninit;
 use std::time::Duration;
 

@@ -24,12 +24,13 @@ use std::time::Instant;
 use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyType};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
 
 use super::log;
 use super::watch::Watch;
 use super::work::Work;
 use super::worker::{self, AttemptWatch};
+use crate::once::intern;
 use crate::{error, timeout, wait};
 
 /// What has become of a future; the names are those of `concurrent.futures`.

@@ -221,6 +221,12 @@ impl MapState {
 
     /// The next result.
     fn next(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        // What it waits for would be done by threads of the parent, and their pool may be locked by one.
+        if self.shared.process != wait::process() {
+            return Err(error::BrokenExecutor::new_err(
+                "the map was started in the process that this one was forked from",
+            ));
+        }
         {
             let mut books = self.lock();
             // The input itself asks for a result that may depend on it. (Another thread may be at it: `shutdown`.)

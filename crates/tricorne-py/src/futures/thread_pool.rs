@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
@@ -13,6 +12,7 @@ use super::map::{MapIterator, Options};
 use super::timer;
 use super::work::{Call, Context, Work};
 use super::worker::{self, Initializer, Settings, Shared};
+use crate::once::Once;
 use crate::{timeout, wait};
 
 /// What the figures of a pool are in Python.
@@ -214,7 +214,7 @@ impl Drop for ThreadPool {
 }
 
 fn future_class(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyAny>> = Once::new();
     CLASS
         .get_or_try_init(py, || Ok(py.import("tricorne.futures")?.getattr("Future")?.unbind()))
         .map(|class| class.bind(py))

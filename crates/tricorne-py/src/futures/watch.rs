@@ -10,13 +10,13 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PySet, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::FutureCore;
 use super::worker;
+use crate::once::intern;
 use crate::{error, timeout, wait};
 
 /// When a watch is over.

@@ -6,9 +6,10 @@
 use std::cell::RefCell;
 
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
-use pyo3::{PyTraverseError, PyVisit, intern};
+use pyo3::{PyTraverseError, PyVisit};
+
+use crate::once::{Once, intern};
 
 /// A call and the context to make it in.
 pub(crate) struct Work {
@@ -60,7 +61,7 @@ pub(crate) enum Context {
 impl Context {
     /// As it is on this thread.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Self> {
-        static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static COPY: Once<Py<PyAny>> = Once::new();
         let copy = COPY.get_or_try_init(py, || attribute(py, "copy_context"))?.bind(py).call0()?;
         Ok(if copy.len()? == 0 { Self::Empty } else { Self::Set(copy.unbind()) })
     }
@@ -101,7 +102,7 @@ impl Work {
 
     /// Makes the call. When this returns, nothing of the task is kept any more.
     pub(crate) fn run(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        static CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static CONTEXT: Once<Py<PyAny>> = Once::new();
         let (context, was_empty) = match self.context {
             Context::Set(context) => (context.into_bound(py), false),
             Context::Empty => {

@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use pyo3::exceptions::PyRuntimeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -34,6 +33,7 @@ use super::future::{FutureCore, Outcome, Phase, Wake};
 use super::log;
 use super::map::MapState;
 use super::work::{self, Work};
+use crate::once::intern;
 use crate::{error, wait};
 
 thread_local! {

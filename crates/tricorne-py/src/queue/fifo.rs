@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use tricorne::sync::{Closed, PutError, TryGetError};
 
@@ -15,6 +13,7 @@ use super::items::Items;
 use super::open::{Hooks, State};
 use super::{Empty, Full, QueueStats, ShutDown, open};
 use crate::awaiting::{Awaiting, go_on_with};
+use crate::once::{Once, intern};
 use crate::threading::{Condition, Lock, no_copies};
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -304,7 +303,7 @@ impl Queue {
             let item = item?;
             match Self::put_within(slf, &item, patience) {
                 Ok(()) => count += 1,
-                Err(error) if error.is_instance_of::<Full>(py) => break,
+                Err(error) if Full::is(py, &error) => break,
                 Err(error) => return Err(error),
             }
         }
@@ -329,7 +328,7 @@ impl Queue {
         while list.len() < max_items {
             match Self::get_nowait(slf) {
                 Ok(item) => list.append(item)?,
-                Err(error) if error.is_instance_of::<Empty>(py) || error.is_instance_of::<ShutDown>(py) => {
+                Err(error) if Empty::is(py, &error) || ShutDown::is(py, &error) => {
                     break;
                 }
                 Err(error) => return Err(error),
@@ -617,6 +616,6 @@ pub(super) fn generic_alias<'py>(
     cls: &Bound<'py, PyType>,
     item: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static ALIAS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ALIAS: Once<Py<PyAny>> = Once::new();
     ALIAS.import(cls.py(), "types", "GenericAlias")?.call1((cls, item))
 }

@@ -1,11 +1,11 @@
 //! `tricorne.queue.LifoQueue`.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::Queue;
 use super::open::Hooks;
+use crate::once::intern;
 
 /// A queue that hands out the newest item first.
 ///

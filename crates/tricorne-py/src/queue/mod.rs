@@ -14,6 +14,6 @@ pub(crate) use priority::PriorityQueue;
 pub(crate) use simple::SimpleQueue;
 pub(crate) use stats::QueueStats;
 
-pyo3::import_exception!(queue, Empty);
-pyo3::import_exception!(queue, Full);
-pyo3::import_exception!(tricorne.queue, ShutDown);
+crate::once::exception!("queue", Empty);
+crate::once::exception!("queue", Full);
+crate::once::exception!("tricorne.queue", ShutDown);

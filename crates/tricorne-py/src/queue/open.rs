@@ -12,13 +12,12 @@ use std::time::Instant;
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString};
 
 use super::fifo::Patience;
 use super::{Empty, Full, Queue, QueueStats, ShutDown};
+use crate::once::{Once, intern};
 use crate::threading::{Condition, Lock};
 
 /// What an open queue has instead of native memory.
@@ -346,19 +345,19 @@ pub(super) fn append(container: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> P
 
 /// Puts an item into a heap.
 pub(super) fn push(heap: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> PyResult<()> {
-    static PUSH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static PUSH: Once<Py<PyAny>> = Once::new();
     PUSH.import(heap.py(), "heapq", "heappush")?.call1((heap, item)).map(drop)
 }
 
 /// Takes the smallest item out of a heap.
 pub(super) fn pop<'py>(heap: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static POP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static POP: Once<Py<PyAny>> = Once::new();
     POP.import(heap.py(), "heapq", "heappop")?.call1((heap,))
 }
 
 /// An empty container of the standard library's kind.
 pub(super) fn deque(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static DEQUE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static DEQUE: Once<Py<PyAny>> = Once::new();
     DEQUE.import(py, "collections", "deque")?.call0()
 }
 

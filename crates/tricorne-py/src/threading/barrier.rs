@@ -14,7 +14,7 @@ use crate::awaiting::Awaiting;
 use crate::timeout;
 use crate::wait;
 
-pyo3::import_exception!(threading, BrokenBarrierError);
+crate::once::exception!("threading", BrokenBarrierError);
 
 /// Lets a fixed number of threads or asyncio tasks wait for each other.
 ///

@@ -6,13 +6,13 @@ use std::time::Instant;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyDeprecationWarning, PyRuntimeError, PyTypeError};
 use pyo3::gc::PyVisit;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::raw::{Enrolled, Owner, WaitSet};
 
 use super::{Lock, RLock, WaitStats, no_copies, owner};
 use crate::awaiting::Awaiting;
+use crate::once::intern;
 use crate::timeout;
 use crate::wait::Wait;
 

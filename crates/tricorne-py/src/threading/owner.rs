@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU64;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tricorne::sync::raw::{Owner, RawRLock};
+
+use crate::once::intern;
 
 /// The owner as which the calling code holds `lock`: the task that runs here if that is who holds it, otherwise the thread.
 ///

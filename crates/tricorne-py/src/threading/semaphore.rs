@@ -4,13 +4,13 @@ use std::sync::OnceLock;
 
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::raw::RawSemaphore;
 
 use super::{WaitStats, no_copies, short_repr};
 use crate::awaiting::Awaiting;
+use crate::once::intern;
 use crate::timeout::{self, Truth};
 use crate::wait;
 
