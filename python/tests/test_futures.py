@@ -992,8 +992,11 @@ def test_no_more_coroutines_than_allowed() -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0.001)
-        under_way -= 1
+        try:
+            await asyncio.sleep(0.001)
+        finally:
+            # Those that are cancelled because nobody wants the rest have ended too.
+            under_way -= 1
 
     counted = Counted()
     with AsyncExecutor(max_tasks=3) as executor:
