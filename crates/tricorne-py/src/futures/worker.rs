@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A worker takes a task only once it holds the interpreter: a task that was taken is a task that runs. While the queue has work it
-//! keeps the interpreter from task to task, but no longer than a switch interval: tasks that never get to the interpreter's own loop,
+//! keeps the interpreter from task to task, but hardly longer than a switch interval: tasks that never get to the interpreter's own loop,
 //! such as `len`, would otherwise keep everybody else out. At most one worker asks for the interpreter at a time; once it has it, it
 //! calls the next one if there is more to do. So a thousand tasks that hold the interpreter wake one thread, and a thousand that sleep
 //! wake as many as there are. Where there is no lock to ask for, on free-threaded builds, all come at once.
@@ -426,6 +426,10 @@ impl Shared {
     /// Runs tasks until there are none or the interpreter was kept long enough. The wakes are for when it was given up.
     fn run_tasks(&self, py: Python<'_>, switch_interval: Duration, wakes: &mut Vec<Wake>) {
         let since = Instant::now();
+        // A little longer than the interval. Who waits for the interpreter asks for it after an interval, and only if that
+        // was asked does giving it up mean that somebody else gets it: a worker that gives it up before takes it again
+        // before the other has woken up, each time. So who begins to wait now is let in after two turns at the latest.
+        let turn = switch_interval + switch_interval / 4;
         let mut just_attached = true;
         while let Some(task) = self.take(mem::take(&mut just_attached)) {
             for wake in wakes.drain(..) {
@@ -443,7 +447,7 @@ impl Shared {
                 report(py, "Exception in worker", &raised);
             }
             drop(task);
-            if since.elapsed() >= switch_interval || wait::process() != self.process {
+            if since.elapsed() >= turn || wait::process() != self.process {
                 return;
             }
         }
