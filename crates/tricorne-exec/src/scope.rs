@@ -30,12 +30,14 @@ pub(crate) fn run<'env, R>(
     body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> R,
 ) -> R {
     let own = is_worker_of(pool.number()).then(Arc::<Own>::default);
+    let next = || own.as_ref().and_then(|own| lock(own).pop_front());
+    let can_help = || own.as_ref().is_some_and(|own| !lock(own).is_empty());
     let help = || {
-        while let Some(job) = own.as_ref().and_then(|own| lock(own).pop_front()) {
+        while let Some(job) = next() {
             job.run();
         }
     };
-    scoped::scope(|tether| body(&Scope { tether, pool, own: own.clone() }), help)
+    scoped::scope(|tether| body(&Scope { tether, pool, own: own.clone() }), can_help, help)
 }
 
 impl<'scope> Scope<'scope, '_> {
@@ -57,6 +59,8 @@ impl<'scope> Scope<'scope, '_> {
         let _ = handle.job.set(Arc::clone(&job));
         if let Some(own) = &self.own {
             lock(own).push_back(Arc::clone(&job));
+            // A task that submits another one may be waited for already, by a worker who can run it.
+            self.tether.nudge();
         }
         if let Err(error) = self.pool.push(Arc::clone(&job) as Arc<dyn Job>) {
             job.end(error);

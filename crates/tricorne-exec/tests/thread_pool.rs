@@ -533,3 +533,28 @@ fn a_cancelled_task_of_a_scope_lets_go_of_its_borrow() {
     });
     assert_eq!(ran.into_inner(), 0);
 }
+
+#[test]
+fn a_scope_on_a_worker_runs_what_its_tasks_submit_while_it_waits() {
+    let pool = Arc::new(ThreadPoolExecutor::builder().workers(2).build().expect("threads"));
+    let inner = Arc::clone(&pool);
+    let outer = pool.submit(move || {
+        let (begun, begins) = std::sync::mpsc::channel::<()>();
+        let (late, lately) = std::sync::mpsc::channel::<u32>();
+        let answer = inner.scope(|scope| {
+            let again = scope.clone();
+            let first = scope.submit(move || {
+                begun.send(()).expect("the scope waits for it");
+                // By now the scope has looked, and found nothing to help with; both workers are taken.
+                std::thread::yield_now();
+                drop(again.submit(move || late.send(7).expect("it is waited for")));
+                lately.recv_timeout(PATIENCE)
+            });
+            // So that the other worker has it.
+            begins.recv_timeout(PATIENCE).expect("the other worker takes it");
+            first
+        });
+        outcome(answer)
+    });
+    assert_eq!(outcome(outer), Ok(Ok(Ok(7))));
+}

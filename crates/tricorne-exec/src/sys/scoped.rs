@@ -64,27 +64,40 @@ impl Count {
         }
     }
 
-    fn wait_for_zero(&self) {
-        park::wait_until(None, |waker| {
+    /// Wakes whoever waits, to look for itself.
+    fn nudge(&self) {
+        let waker = lock(&self.state).1.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits until all are gone, or there is something to help with; whether all are gone.
+    fn wait_for_zero_or(&self, can_help: impl Fn() -> bool) -> bool {
+        let zero = park::wait_until(None, |waker| {
             let waker = waker.clone();
             let mut state = lock(&self.state);
             if state.0 == 0 {
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             let former = state.1.replace(waker);
             drop(state);
             drop(former);
-            Poll::Pending
+            // After the waker is in its place: what comes now nudges it.
+            if can_help() { Poll::Ready(false) } else { Poll::Pending }
         });
+        zero.unwrap_or(false)
     }
 }
 
-/// Runs `body`, then `help`, and returns when every task that was tied down in `body`, or by such a task, is gone.
+/// Runs `body`, and returns when every task that was tied down in `body`, or by such a task, is gone. Until then it runs
+/// `help` whenever `can_help` says so; who makes that true [nudges](Tether::nudge) it.
 ///
 /// A panic of `body` goes on after that.
 pub(crate) fn scope<'env, R>(
     body: impl for<'scope> FnOnce(&'scope Tether<'scope, 'env>) -> R,
-    help: impl FnOnce(),
+    can_help: impl Fn() -> bool,
+    mut help: impl FnMut(),
 ) -> R {
     let tether = Tether {
         count: Arc::new(Count { state: Mutex::new((0, None)) }),
@@ -92,9 +105,11 @@ pub(crate) fn scope<'env, R>(
         env: PhantomData,
     };
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| body(&tether)));
-    // Its panics must not keep us from waiting.
-    let helped = panic::catch_unwind(AssertUnwindSafe(help));
-    tether.count.wait_for_zero();
+    let mut helped = Ok(());
+    while !tether.count.wait_for_zero_or(&can_help) {
+        // Its panics must not keep us from waiting.
+        helped = helped.and(panic::catch_unwind(AssertUnwindSafe(&mut help)));
+    }
     match (outcome, helped) {
         (Ok(value), Ok(())) => value,
         (Err(payload), _) | (Ok(_), Err(payload)) => panic::resume_unwind(payload),
@@ -102,6 +117,11 @@ pub(crate) fn scope<'env, R>(
 }
 
 impl<'scope> Tether<'scope, '_> {
+    /// Has the scope look whether it can help, if it waits for its end.
+    pub(crate) fn nudge(&self) {
+        self.count.nudge();
+    }
+
     /// Ties a task down: the scope will not end before it has run, or was dropped.
     pub(crate) fn tie(&self, closure: Closure<'scope>) -> Arc<Tethered> {
         // SAFETY: only the lifetime changes, so both are the same fat pointer. The closure is reachable only through
