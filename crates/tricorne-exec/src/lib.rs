@@ -13,6 +13,7 @@
 //! | several results: the first, all, until one fails, or as they come | [`wait`], [`as_completed`] |
 //! | not asking more of a server than it can do at once | [`limit::Limiter`] |
 //! | not asking more of it than is allowed in a time | [`limit::RateLimiter`] |
+//! | ending an async wait when a token is cancelled, or at its deadline | [`cancelled`] |
 //! | trying again, a bounded number of times | [`retry::RetryPolicy`], [`retry::RetryBudget`] |
 //! | finding out which task blocks the event loop | [`AsyncExecutorBuilder::watchdog`] |
 //! | what all this costs | [`sys`] |
@@ -56,6 +57,7 @@ pub mod retry;
 pub mod sys;
 
 mod async_executor;
+mod cancelled;
 mod error;
 mod executor;
 mod future;
@@ -69,6 +71,7 @@ mod wait;
 mod watchdog;
 
 pub use async_executor::{AsyncExecutor, AsyncExecutorBuilder};
+pub use cancelled::cancelled;
 pub use error::{ExecError, TaskError};
 pub use executor::{Executor, InlineExecutor, Shutdown};
 pub use future::{Future, Promise, TaskResult, promise};

@@ -207,7 +207,7 @@ impl CancelToken {
     /// Waits until it is cancelled, from async code. The future holds on to the token, not to this reference to it.
     ///
     /// It sees that the deadline has passed when it is polled, but does not wake up for it: see
-    /// [Deadlines](Self#deadlines).
+    /// [Deadlines](Self#deadlines). In a tokio runtime `tricorne_exec::cancelled` does.
     pub fn cancelled_async(&self) -> impl Future<Output = ()> + Send + use<> {
         let token = self.clone();
         async move {
