@@ -1,6 +1,6 @@
 //! Which columns the rows of a plan have.
 
-use super::{DedupKey, Feature, Plan, Source, Stage};
+use super::{DedupKey, Feature, Plan, Stage};
 use crate::expr::{Column, ColumnType};
 use crate::sink;
 
@@ -18,10 +18,10 @@ impl Feature {
 
 impl Plan {
     /// The columns that rows have, in the order of the output: what the source and the download give, then what
-    /// the stages add, then `extra` (the other keys of a JSONL record, as JSON text) and `file` (of kept pages).
+    /// the stages add, then `extra` (what a list has beside the URL, as JSON text) and `file` (of kept pages).
     #[must_use]
     pub fn columns(&self) -> Vec<Column> {
-        let mut columns = columns(matches!(self.source, Source::Jsonl { .. }), &self.stages);
+        let mut columns = columns(self.source.has_extra(), &self.stages);
         if self.sink.keep_pages {
             columns.push(Column::new("file", ColumnType::Text));
         }
@@ -47,8 +47,8 @@ pub(crate) fn of_the_sink(columns: &[Column]) -> Vec<sink::Column> {
     columns.iter().map(|column| by_name(&column.name)).collect()
 }
 
-/// The columns of rows from a JSONL source or another one, after these stages.
-pub(super) fn columns(from_jsonl: bool, stages: &[Stage]) -> Vec<Column> {
+/// The columns of rows from a source with more than a URL or another one, after these stages.
+pub(super) fn columns(has_extra: bool, stages: &[Stage]) -> Vec<Column> {
     use ColumnType::{Int, Text};
     let mut columns = vec![
         Column::new("id", Int),
@@ -74,7 +74,7 @@ pub(super) fn columns(from_jsonl: bool, stages: &[Stage]) -> Vec<Column> {
             columns.extend(features.iter().map(|feature| Column::new(feature.name(), feature.column_type())));
         }
     }
-    if from_jsonl {
+    if has_extra {
         columns.push(Column::new("extra", Text));
     }
     columns

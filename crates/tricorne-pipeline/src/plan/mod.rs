@@ -88,6 +88,23 @@ pub enum Source {
         /// The key of the URL.
         url_key: String,
     },
+    /// A CSV file whose first row names the columns, one of which holds a URL; the others are passed through as `extra`,
+    /// each as text.
+    Csv {
+        /// The list.
+        path: InputPath,
+        /// The column of the URL.
+        url_column: String,
+        /// The byte between two fields.
+        delimiter: u8,
+    },
+    /// A Parquet file with a text column that holds a URL; the other columns are passed through as `extra`.
+    Parquet {
+        /// The list.
+        path: PathBuf,
+        /// The column of the URL.
+        url_column: String,
+    },
     /// Local HTML and text files.
     Files {
         /// Globs as written in the plan; relative ones start from [`Plan::base_dir`].
@@ -100,6 +117,11 @@ impl Source {
     #[must_use]
     pub fn has_urls(&self) -> bool {
         !matches!(self, Source::Files { .. })
+    }
+
+    /// Whether records have more than a URL, which goes to the column `extra`.
+    pub(crate) fn has_extra(&self) -> bool {
+        matches!(self, Source::Jsonl { .. } | Source::Csv { .. } | Source::Parquet { .. })
     }
 }
 

@@ -18,7 +18,11 @@ use crate::sink;
 /// The sections of a plan, with what messages call them and the keys they have. Keys of stages depend on the
 /// stage and are checked there.
 const SECTIONS: [(&str, &str, &[&str]); 5] = [
-    ("source", "`[source]`", &["urls", "jsonl", "url_key", "files"]),
+    (
+        "source",
+        "`[source]`",
+        &["urls", "jsonl", "url_key", "csv", "parquet", "url_column", "delimiter", "files"],
+    ),
     (
         "fetch",
         "`[fetch]`",
@@ -57,6 +61,9 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
     ),
     ("run", "`[run]`", &["workers", "watchdog_secs"]),
 ];
+
+/// The keys of `[source]` that name a list of URLs.
+const LISTS: [&str; 4] = ["urls", "jsonl", "csv", "parquet"];
 
 /// The largest plan file that is read; anything larger was given by mistake.
 const MAX_PLAN_BYTES: u64 = 4 << 20;
@@ -145,14 +152,13 @@ fn check<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>, base_dir: &Path) ->
     let source_section = required(reader, root, "source", "`[source]`", "`urls = \"urls.txt\"`");
     let source = source_section.as_ref().and_then(|section| source(reader, section, base_dir));
     let has_key = |key| source_section.as_ref().is_some_and(|section| section.table.contains_key(key));
-    let has_urls = has_key("urls") || has_key("jsonl") || !has_key("files");
+    let has_urls = LISTS.into_iter().any(has_key) || !has_key("files");
+    let has_extra = LISTS.into_iter().any(|kind| kind != "urls" && has_key(kind));
     let fetch = fetch(reader, root, has_urls, base_dir);
     let columns_unknown = source.is_none() && !has_urls;
-    let stages = stages(reader, root, has_key("jsonl") || columns_unknown);
-    let sink = required(reader, root, "sink", "`[sink]`", "`path = \"out\"`").and_then(|section| {
-        let from_jsonl = has_key("jsonl");
-        sink(reader, &section, base_dir, &columns(from_jsonl, &stages))
-    });
+    let stages = stages(reader, root, has_extra || columns_unknown);
+    let sink = required(reader, root, "sink", "`[sink]`", "`path = \"out\"`")
+        .and_then(|section| sink(reader, &section, base_dir, &columns(has_extra, &stages)));
     let run = run(reader, root);
     Some(Plan {
         path: reader.path.into(),
@@ -198,7 +204,7 @@ fn required<'a>(
 fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -> Option<Source> {
     reader.check_keys(section, keys_of("source"), owner);
     let kinds: Vec<_> =
-        ["urls", "jsonl", "files"].into_iter().filter_map(|kind| section.table.get_key_value(kind)).collect();
+        LISTS.into_iter().chain(["files"]).filter_map(|kind| section.table.get_key_value(kind)).collect();
     if let [first, second, ..] = kinds[..] {
         let names = format!("both `{}` and `{}`", first.0.get_ref(), second.0.get_ref());
         let hint = "keep one, and make another plan for the other";
@@ -210,14 +216,18 @@ fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -
         );
         return None;
     }
-    if let Some((key, _)) = section.table.get_key_value("url_key")
-        && !section.table.contains_key("jsonl")
+    for (option, kinds) in
+        [("url_key", &["jsonl"][..]), ("url_column", &["csv", "parquet"]), ("delimiter", &["csv"])]
     {
-        let message = "`url_key` has no use without `jsonl`";
-        reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
+        if let Some((key, _)) = section.table.get_key_value(option)
+            && !kinds.iter().any(|kind| section.table.contains_key(*kind))
+        {
+            let message = format!("`{option}` has no use without `{}`", kinds.join("` or `"));
+            reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());
+        }
     }
     let &[(kind, value)] = &kinds[..] else {
-        reader.missing(section, "urls", "`urls = \"urls.txt\"`, or `jsonl`, or `files`");
+        reader.missing(section, "urls", "`urls = \"urls.txt\"`, or `jsonl`, `csv`, `parquet`, or `files`");
         return None;
     };
     match (kind.get_ref().as_ref(), value.get_ref()) {
@@ -227,10 +237,9 @@ fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -
         }
         ("urls", _) => {
             let list = reader.string(section, "urls")?;
-            let extension = Path::new(list.value).extension().unwrap_or_default();
-            if extension == "jsonl" || extension == "ndjson" {
-                let message = format!("`urls` is {}, a list of JSON objects", reader.written(&list.span));
-                let hint = format!("write `jsonl = \"{}\"`", list.value);
+            if let Some((kind, what)) = kind_of(list.value) {
+                let message = format!("`urls` is {}, {what}", reader.written(&list.span));
+                let hint = format!("write `{kind} = \"{}\"`", list.value);
                 reader.error(list.span, PlanErrorKind::BadValue, message, hint);
                 return None;
             }
@@ -239,11 +248,34 @@ fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -
         ("jsonl", _) => {
             let list = reader.string(section, "jsonl");
             let path = list.and_then(|list| input(reader, &list, base_dir));
-            let url_key = match section.table.contains_key("url_key") {
-                true => reader.string(section, "url_key").map(|key| key.value.to_owned()),
-                false => Some("url".to_owned()),
-            };
+            let url_key = url_name(reader, section, "url_key");
             Some(Source::Jsonl { path: path?, url_key: url_key? })
+        }
+        ("csv", _) => {
+            let list = reader.string(section, "csv");
+            let tabs = list.as_ref().is_some_and(|list| unpacked_extension(list.value) == "tsv");
+            let path = list.and_then(|list| input(reader, &list, base_dir));
+            let url_column = url_name(reader, section, "url_column");
+            let delimiter = match section.table.contains_key("delimiter") {
+                true => reader.any_string(section, "delimiter").and_then(|text| delimiter(reader, &text)),
+                false => Some(if tabs { b'\t' } else { b',' }),
+            };
+            Some(Source::Csv { path: path?, url_column: url_column?, delimiter: delimiter? })
+        }
+        ("parquet", _) => {
+            let list = reader.string(section, "parquet");
+            let path = list.and_then(|list| {
+                if list.value == "-" {
+                    let hint = "save it as a file first: a Parquet file is read from its end";
+                    let message = "`parquet` cannot be the standard input";
+                    reader.error(list.span, PlanErrorKind::BadValue, message, hint.to_owned());
+                    return None;
+                }
+                let path = base_dir.join(list.value);
+                existing_file(reader, &list, &path).map(|()| path)
+            });
+            let url_column = url_name(reader, section, "url_column");
+            Some(Source::Parquet { path: path?, url_column: url_column? })
         }
         (_, DeValue::String(_)) => {
             let pattern = reader.string(section, "files")?;
@@ -253,6 +285,42 @@ fn source<'a>(reader: &mut Reader<'a>, section: &Section<'a>, base_dir: &Path) -
             let patterns = reader.strings("files", value, "a pattern or a list of patterns")?;
             files(reader, &patterns)
         }
+    }
+}
+
+/// The key or column of the URL.
+fn url_name<'a>(reader: &mut Reader<'a>, section: &Section<'a>, option: &'static str) -> Option<String> {
+    match section.table.contains_key(option) {
+        true => reader.string(section, option).map(|name| name.value.to_owned()),
+        false => Some("url".to_owned()),
+    }
+}
+
+fn delimiter(reader: &mut Reader<'_>, text: &Found<&str>) -> Option<u8> {
+    match text.value.as_bytes() {
+        &[delimiter] if !matches!(delimiter, b'"' | b'\r' | b'\n') => Some(delimiter),
+        _ => {
+            let message = format!("{} cannot be a delimiter", reader.written(&text.span));
+            let hint = "write one ASCII character, like `\",\"`, `\";\"` or `\"\\t\"`";
+            reader.error(text.span.clone(), PlanErrorKind::BadValue, message, hint.to_owned());
+            None
+        }
+    }
+}
+
+/// The extension of a file name, without that of a compression.
+fn unpacked_extension(name: &str) -> &str {
+    let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
+    Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+/// What a list is, by its name, if it is none of plain URLs: its key in `[source]`, and words for it.
+fn kind_of(name: &str) -> Option<(&'static str, &'static str)> {
+    match unpacked_extension(name) {
+        "jsonl" | "ndjson" => Some(("jsonl", "a list of JSON objects")),
+        "csv" | "tsv" => Some(("csv", "a table with named columns")),
+        "parquet" => Some(("parquet", "a Parquet file")),
+        _ => None,
     }
 }
 

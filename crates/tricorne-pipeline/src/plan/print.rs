@@ -50,6 +50,15 @@ impl Plan {
                 out.string("jsonl", &self.written_input(path));
                 out.string("url_key", url_key);
             }
+            Source::Csv { path, url_column, delimiter } => {
+                out.string("csv", &self.written_input(path));
+                out.string("url_column", url_column);
+                out.string("delimiter", &char::from(*delimiter).to_string());
+            }
+            Source::Parquet { path, url_column } => {
+                out.string("parquet", &self.written_path(path));
+                out.string("url_column", url_column);
+            }
             Source::Files { patterns } => out.strings("files", patterns),
         }
     }

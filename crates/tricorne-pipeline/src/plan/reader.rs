@@ -161,12 +161,18 @@ impl<'a> Reader<'a> {
 
     /// A text, which must not be empty.
     pub(super) fn string(&mut self, section: &Section<'a>, key: &str) -> Option<Found<&'a str>> {
+        let text = self.any_string(section, key)?;
+        self.not_empty(key, text.value, text.span)
+    }
+
+    /// A text, which may be empty or white space.
+    pub(super) fn any_string(&mut self, section: &Section<'a>, key: &str) -> Option<Found<&'a str>> {
         let value = section.table.get(key)?;
         let DeValue::String(text) = value.get_ref() else {
             self.wrong_type(key, value, "a string");
             return None;
         };
-        self.not_empty(key, text, value.span())
+        Some(Found { value: text, span: value.span() })
     }
 
     fn not_empty(&mut self, key: &str, text: &'a str, span: Range<usize>) -> Option<Found<&'a str>> {

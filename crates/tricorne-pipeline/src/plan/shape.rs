@@ -47,6 +47,10 @@ impl Plan {
             // A list makes the same rows wherever it is written.
             Source::Urls { .. } | Source::UrlList(_) => json!({ "kind": "urls" }),
             Source::Jsonl { url_key, .. } => json!({ "kind": "jsonl", "url_key": url_key }),
+            Source::Csv { url_column, delimiter, .. } => {
+                json!({ "kind": "csv", "url_column": url_column, "delimiter": char::from(*delimiter) })
+            }
+            Source::Parquet { url_column, .. } => json!({ "kind": "parquet", "url_column": url_column }),
             Source::Files { .. } => json!({ "kind": "files" }),
         }
     }

@@ -139,7 +139,7 @@ fn each_mistake_has_its_own_words() {
             source("urls = '-'\ncolour = 3"),
             (3, 1, UnknownKey),
             "unknown key `colour` in `[source]`",
-            "the keys of `[source]` are `urls`, `jsonl`, `url_key` and `files`",
+            "the keys of `[source]` are `urls`, `jsonl`, `url_key`, `csv`, `parquet`, `url_column`, `delimiter` and `files`",
         ),
         (
             stages("[[stage]]\nuse = 'clean'\nwhere = 'x'"),
@@ -158,7 +158,7 @@ fn each_mistake_has_its_own_words() {
             source(""),
             (1, 1, MissingKey),
             "`[source]` has no `urls`",
-            "add `urls = \"urls.txt\"`, or `jsonl`, or `files`",
+            "add `urls = \"urls.txt\"`, or `jsonl`, `csv`, `parquet`, or `files`",
         ),
         (
             source("urls = '-'\nfiles = 'x'"),
@@ -184,6 +184,30 @@ fn each_mistake_has_its_own_words() {
             (2, 9, BadValue),
             "`jsonl` is empty",
             "give it a value, or leave it out if it is not needed",
+        ),
+        (
+            source("jsonl = '-'\nurl_column = 'x'"),
+            (3, 1, Conflict),
+            "`url_column` has no use without `csv` or `parquet`",
+            "leave it out",
+        ),
+        (
+            source("parquet = '-'"),
+            (2, 11, BadValue),
+            "`parquet` cannot be the standard input",
+            "save it as a file first: a Parquet file is read from its end",
+        ),
+        (
+            source("csv = '-'\ndelimiter = '||'"),
+            (3, 13, BadValue),
+            "`'||'` cannot be a delimiter",
+            "write one ASCII character, like `\",\"`, `\";\"` or `\"\\t\"`",
+        ),
+        (
+            source("urls = 'list.tsv.gz'"),
+            (2, 8, BadValue),
+            "`urls` is `'list.tsv.gz'`, a table with named columns",
+            "write `csv = \"list.tsv.gz\"`",
         ),
         (
             source("files = 'a[b'"),

@@ -23,6 +23,7 @@ fn seconds() -> impl Strategy<Value = f64> {
 }
 
 fn source(base: PathBuf) -> impl Strategy<Value = Source> {
+    let parquet = base.join("list.parquet");
     let input = move |name: &'static str| {
         prop_oneof![
             Just(InputPath::Stdin),
@@ -34,6 +35,9 @@ fn source(base: PathBuf) -> impl Strategy<Value = Source> {
         input("a \"list\".txt").prop_map(|path| Source::Urls { path }),
         prop::collection::vec(name(), 1..4).prop_map(Source::UrlList),
         (input("list.jsonl"), name()).prop_map(|(path, url_key)| Source::Jsonl { path, url_key }),
+        (input("list.csv"), name(), prop::sample::select(b",;\t|".as_slice()))
+            .prop_map(|(path, url_column, delimiter)| Source::Csv { path, url_column, delimiter }),
+        name().prop_map(move |url_column| Source::Parquet { path: parquet.clone(), url_column }),
         prop::collection::hash_set("[a-z*/ '\"]{0,6}x", 1..4)
             .prop_map(|patterns| Source::Files { patterns: patterns.into_iter().collect() }),
     ]
@@ -159,7 +163,7 @@ fn plan(base: &Path) -> impl Strategy<Value = Plan> + use<> {
 #[test]
 fn a_printed_plan_parses_to_the_same_plan() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["a \"list\".txt", "list.jsonl", "-", "ca.pem"] {
+    for name in ["a \"list\".txt", "list.jsonl", "list.csv", "list.parquet", "-", "ca.pem"] {
         let content = if name == "ca.pem" { super::CA_PEM } else { "" };
         fs::write(folder.path().join(name), content).unwrap();
     }
