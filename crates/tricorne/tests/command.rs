@@ -195,9 +195,9 @@ fn input_that_is_no_list_is_refused_at_once() {
     folder.write("plan.toml", DOWNLOAD);
     let lists: [(&[u8], &str, &str); 5] = [
         (b"\xff\xfeh\0t\0t\0p\0", "it is UTF-16", "iconv"),
-        (b"\x1f\x8b\x08\0\0\0", "it is compressed with gzip", "zcat"),
-        (b"PAR1\x15\x04", "it is a Parquet file", "as text or JSON lines"),
-        (b"(\xb5\x2f\xfd\x04", "it is compressed with zstd", "zstdcat"),
+        (b"\x1f\x8b\x08\0\0\0", "the gzip data ends too early", "copied whole"),
+        (b"PAR1\x15\x04", "it is a Parquet file", "parquet ="),
+        (b"(\xb5\x2f\xfd\x04", "the zstd data ends too early", "copied whole"),
         (b"a\0b\n", "it holds zero bytes and is no text", "UTF-8"),
     ];
     for (content, message, hint) in lists {
@@ -633,4 +633,32 @@ fn the_demo_leaves_other_folders_alone() {
     run_in(&folder, &["demo", "-o", "mine/thesis.txt"])
         .expect(2)
         .says("`mine/thesis.txt` is a file, not a folder");
+}
+
+#[test]
+fn tables_give_the_same_rows_packed_and_from_a_pipe() {
+    let server = calm_site(Duration::ZERO);
+    let folder = Folder::new();
+    let urls = url_list(&server, 2);
+    let mut table = "rank,href\n".to_owned();
+    for (rank, url) in urls.lines().enumerate() {
+        table += &format!("{rank},{url}\n");
+    }
+    let plan = |source: &str, out: &str| {
+        format!("[source]\n{source}\nurl_column = \"href\"\n[sink]\npath = \"{out}\"\nformat = \"jsonl\"\n")
+    };
+    folder.write("pages.csv", &table);
+    folder.write("pages.csv.zst", zstd::encode_all(table.as_bytes(), 1).unwrap());
+    for (source, out) in [("pages.csv", "a"), ("pages.csv.zst", "b"), ("-", "c")] {
+        folder.write("plan.toml", plan(&format!("csv = \"{source}\""), out));
+        let mut command = tricorne(&["run", "--quiet", "plan.toml"]);
+        command.current_dir(folder.path("."));
+        let ran = if source == "-" { run_with_input(command, table.as_bytes()) } else { run(command) };
+        ran.expect(0);
+    }
+    let of_file = rows(&folder.path("a"));
+    assert_eq!(of_file[1]["extra"], serde_json::json!({ "rank": "1" }));
+    assert_eq!(of_file[1]["url"], urls.lines().nth(1).unwrap());
+    assert_eq!(data_set(&folder.path("b")), data_set(&folder.path("a")));
+    assert_eq!(data_set(&folder.path("c")), data_set(&folder.path("a")));
 }

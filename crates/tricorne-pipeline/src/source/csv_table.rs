@@ -36,7 +36,7 @@ impl CsvTable {
 
     fn open(&mut self) -> Result<Rows, RunError> {
         let mut content = std::mem::replace(&mut self.entries.content, Box::new(io::empty()));
-        let start = content.fill_buf().map_err(|error| self.entries.unreadable(error.to_string(), None))?;
+        let start = content.fill_buf().map_err(|error| self.entries.not_read(0, &error))?;
         if let Some((what, hint)) = not_a_list(start) {
             return Err(self.entries.unreadable(what, Some(hint.into())));
         }
@@ -92,11 +92,10 @@ impl CsvTable {
                 let message = format!("the row that begins in line {line} is longer than 1 MiB");
                 return self.entries.unreadable(message, Some(hint));
             }
-            let message = match error.kind() {
-                ErrorKind::Io(error) => error.to_string(),
-                _ => error.to_string(),
-            };
-            self.entries.unreadable(format!("in line {line} or after it: {message}"), None)
+            match error.kind() {
+                ErrorKind::Io(error) => self.entries.not_read(line.saturating_sub(1), error),
+                _ => self.entries.unreadable(error.to_string(), None),
+            }
         })
     }
 }

@@ -39,9 +39,8 @@ impl Lines {
 impl Source for Lines {
     fn next(&mut self) -> Result<Option<Input>, RunError> {
         loop {
-            let line = read_line(&mut self.entries.content).map_err(|error| {
-                self.entries.unreadable(format!("after line {}: {error}", self.line), None)
-            })?;
+            let line = read_line(&mut self.entries.content)
+                .map_err(|error| self.entries.not_read(self.line, &error))?;
             let Some(line) = line else { return Ok(None) };
             self.line += 1;
             let place = format!("line {}", self.line);

@@ -90,6 +90,14 @@ impl Entries {
         input
     }
 
+    /// Reading failed after this many lines.
+    fn not_read(&self, lines: u64, error: &io::Error) -> RunError {
+        let place = if lines == 0 { String::new() } else { format!("after line {lines}: ") };
+        let damaged = matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData);
+        let hint = damaged.then(|| "see whether the file was copied whole, and is not being written".into());
+        self.unreadable(format!("{place}{error}"), hint)
+    }
+
     fn unreadable(&self, message: impl Into<String>, hint: Option<String>) -> RunError {
         RunError::Input { input: self.name.clone(), message: message.into(), hint }
     }
