@@ -651,7 +651,7 @@ fn tables_give_the_same_rows_packed_and_from_a_pipe() {
     folder.write("pages.csv.zst", zstd::encode_all(table.as_bytes(), 1).unwrap());
     for (source, out) in [("pages.csv", "a"), ("pages.csv.zst", "b"), ("-", "c")] {
         folder.write("plan.toml", plan(&format!("csv = \"{source}\""), out));
-        let mut command = tricorne(&["run", "--quiet", "plan.toml"]);
+        let mut command = tricorne(["run", "--quiet", "plan.toml"]);
         command.current_dir(folder.path("."));
         let ran = if source == "-" { run_with_input(command, table.as_bytes()) } else { run(command) };
         ran.expect(0);
