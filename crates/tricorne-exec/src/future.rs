@@ -21,7 +21,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tricorne_sync::prim::atomic::{AtomicBool, Ordering};
-use tricorne_sync::prim::{Arc, Mutex, lock};
+use tricorne_sync::prim::{Arc, Mutex, MutexGuard, lock};
 
 use crate::error::TaskError;
 use crate::panics;
@@ -105,21 +105,24 @@ pub(crate) struct Slot<T> {
     state: Mutex<State<T>>,
 }
 
-struct State<T> {
-    progress: Progress<T>,
-    consumer: Consumer<T>,
-    cancel_requested: bool,
-    /// Woken when a running task is asked to stop.
-    canceller: Option<Waker>,
-    listeners: Listeners,
-}
-
-enum Progress<T> {
-    Pending,
-    Running,
+/// Who waits and what is waited for are never there at once, and share their place: many futures that wait for
+/// their turn are much of the memory of a program that submits a lot.
+enum State<T> {
+    Waiting(Waiting<T>),
     Done(TaskResult<T>),
     /// Done, and the outcome was handed out.
     Taken,
+}
+
+/// What there is of a slot before it has its outcome.
+struct Waiting<T> {
+    /// The work has begun.
+    running: bool,
+    cancel_requested: bool,
+    consumer: Consumer<T>,
+    /// Woken when a running task is asked to stop.
+    canceller: Option<Waker>,
+    listeners: Listeners,
 }
 
 enum Consumer<T> {
@@ -186,108 +189,94 @@ impl Listeners {
     }
 }
 
-/// What remains to be done when a slot has got its outcome, once the lock is released.
-struct Aftermath<T> {
-    listeners: Listeners,
-    failed: bool,
-    waker: Option<Waker>,
-    callback: Option<(Callback<T>, TaskResult<T>)>,
-    /// Only dropped: a waker is foreign code.
-    _canceller: Option<Waker>,
-}
-
-impl<T> Aftermath<T> {
-    fn run(self) {
-        self.listeners.tell(self.failed);
-        if let Some(waker) = self.waker {
-            waker.wake();
-        }
-        // Last, since it may panic.
-        if let Some((callback, outcome)) = self.callback {
-            callback(outcome);
-        }
-    }
-}
-
 impl<T> Slot<T> {
     pub(crate) fn new() -> Self {
         Self {
             done: AtomicBool::new(false),
-            state: Mutex::new(State {
-                progress: Progress::Pending,
-                consumer: Consumer::None,
+            state: Mutex::new(State::Waiting(Waiting {
+                running: false,
                 cancel_requested: false,
+                consumer: Consumer::None,
                 canceller: None,
                 listeners: Listeners::None,
-            }),
+            })),
         }
     }
 
     /// Says that work begins; `false` if it has ended before. Saying it again is allowed.
     pub(crate) fn start(&self) -> bool {
-        let mut state = lock(&self.state);
-        if matches!(state.progress, Progress::Pending) {
-            state.progress = Progress::Running;
+        match &mut *lock(&self.state) {
+            State::Waiting(waiting) => {
+                waiting.running = true;
+                true
+            }
+            State::Done(_) | State::Taken => false,
         }
-        matches!(state.progress, Progress::Running)
     }
 
     /// Takes the work up; `false` if it has begun or ended before. Of several who may do it, one gets it.
     pub(crate) fn claim(&self) -> bool {
-        let mut state = lock(&self.state);
-        let free = matches!(state.progress, Progress::Pending);
-        if free {
-            state.progress = Progress::Running;
+        match &mut *lock(&self.state) {
+            State::Waiting(waiting) => !std::mem::replace(&mut waiting.running, true),
+            State::Done(_) | State::Taken => false,
         }
-        free
     }
 
     /// Ends it with `outcome`; without effect if it has ended.
     pub(crate) fn deliver(&self, outcome: TaskResult<T>) {
-        let mut state = lock(&self.state);
-        if matches!(state.progress, Progress::Pending | Progress::Running) {
-            let aftermath = self.finish(&mut state, outcome);
-            drop(state);
-            aftermath.run();
-        } else {
-            // Before `outcome`, whose destructor is foreign.
-            drop(state);
-        }
+        self.finish(lock(&self.state), outcome);
     }
 
     /// Ends it if nobody has begun the work.
     pub(crate) fn deliver_unless_begun(&self, outcome: TaskResult<T>) -> bool {
-        let mut state = lock(&self.state);
-        if !matches!(state.progress, Progress::Pending) {
+        let state = lock(&self.state);
+        let pending = matches!(&*state, State::Waiting(waiting) if !waiting.running);
+        if pending {
+            self.finish(state, outcome);
+        } else {
+            // Before `outcome`, whose destructor is foreign.
             drop(state);
-            return false;
         }
-        let aftermath = self.finish(&mut state, outcome);
-        drop(state);
-        aftermath.run();
-        true
+        pending
     }
 
-    fn finish(&self, state: &mut State<T>, outcome: TaskResult<T>) -> Aftermath<T> {
+    /// Leaves the outcome if there is none, and lets those know who wait for it.
+    fn finish(&self, mut state: MutexGuard<'_, State<T>>, outcome: TaskResult<T>) {
+        let State::Waiting(waiting) = &mut *state else {
+            // Before `outcome`, whose destructor is foreign.
+            drop(state);
+            return;
+        };
+        // The canceller is only dropped, but without the lock: a waker is foreign code.
+        let _canceller = waiting.canceller.take();
+        let consumer = std::mem::replace(&mut waiting.consumer, Consumer::None);
+        let listeners = std::mem::replace(&mut waiting.listeners, Listeners::None);
         let failed = outcome.is_err();
-        let (waker, callback) = match std::mem::replace(&mut state.consumer, Consumer::None) {
+        let (waker, callback) = match consumer {
             Consumer::Callback(callback) => {
-                state.progress = Progress::Taken;
+                *state = State::Taken;
                 (None, Some((callback, outcome)))
             }
             Consumer::Waker(waker) => {
-                state.progress = Progress::Done(outcome);
+                *state = State::Done(outcome);
                 (Some(waker), None)
             }
             Consumer::None => {
-                state.progress = Progress::Done(outcome);
+                *state = State::Done(outcome);
                 (None, None)
             }
         };
         // Release: whoever sees it may look for the outcome without having to wait.
         self.done.store(true, Ordering::Release);
-        let listeners = std::mem::replace(&mut state.listeners, Listeners::None);
-        Aftermath { listeners, failed, waker, callback, _canceller: state.canceller.take() }
+        drop(state);
+        listeners.tell(failed);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        // Last, since it may panic.
+        if let Some((callback, outcome)) = callback {
+            callback(outcome);
+        }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -297,7 +286,7 @@ impl<T> Slot<T> {
 
     /// Whether there is an outcome, and it is an error. An outcome that was handed out counts as none.
     pub(crate) fn has_failed(&self) -> bool {
-        self.is_done() && matches!(lock(&self.state).progress, Progress::Done(Err(_)))
+        self.is_done() && matches!(*lock(&self.state), State::Done(Err(_)))
     }
 
     /// The outcome, if it is there.
@@ -309,9 +298,9 @@ impl<T> Slot<T> {
         if !self.is_done() {
             return None;
         }
-        match std::mem::replace(&mut lock(&self.state).progress, Progress::Taken) {
-            Progress::Done(outcome) => Some(outcome),
-            _ => panic!("a future's result was asked for twice"),
+        match std::mem::replace(&mut *lock(&self.state), State::Taken) {
+            State::Done(outcome) => Some(outcome),
+            State::Waiting(_) | State::Taken => panic!("a future's result was asked for twice"),
         }
     }
 
@@ -321,66 +310,64 @@ impl<T> Slot<T> {
             return Poll::Ready(outcome);
         }
         // Cloned before the lock is taken, dropped after it is released: a waker is foreign code.
-        let waker = waker.clone();
-        let mut state = lock(&self.state);
-        match std::mem::replace(&mut state.progress, Progress::Taken) {
-            Progress::Done(outcome) => Poll::Ready(outcome),
-            Progress::Taken => panic!("a future's result was asked for twice"),
-            waiting => {
-                state.progress = waiting;
-                let former = std::mem::replace(&mut state.consumer, Consumer::Waker(waker));
-                drop(state);
-                drop(former);
-                Poll::Pending
-            }
+        match self.consume(Consumer::Waker(waker.clone())) {
+            Ok(()) => Poll::Pending,
+            Err((outcome, _)) => Poll::Ready(outcome),
         }
     }
 
     /// Leaves `callback` as the consumer, or calls it at once.
     pub(crate) fn on_done(&self, callback: Callback<T>) {
+        if let Err((outcome, Consumer::Callback(callback))) = self.consume(Consumer::Callback(callback)) {
+            callback(outcome);
+        }
+    }
+
+    /// Leaves the consumer; it comes back with the outcome if that is there already.
+    fn consume(&self, consumer: Consumer<T>) -> Result<(), (TaskResult<T>, Consumer<T>)> {
         let mut state = lock(&self.state);
-        match std::mem::replace(&mut state.progress, Progress::Taken) {
-            Progress::Done(outcome) => {
-                drop(state);
-                callback(outcome);
-            }
-            Progress::Taken => panic!("a future's result was asked for twice"),
-            waiting => {
-                state.progress = waiting;
-                let former = std::mem::replace(&mut state.consumer, Consumer::Callback(callback));
-                drop(state);
-                drop(former);
-            }
+        if let State::Waiting(waiting) = &mut *state {
+            let former = std::mem::replace(&mut waiting.consumer, consumer);
+            drop(state);
+            drop(former);
+            return Ok(());
+        }
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Done(outcome) => Err((outcome, consumer)),
+            State::Waiting(_) | State::Taken => panic!("a future's result was asked for twice"),
         }
     }
 
     /// Has `listener` told when there is an outcome; `false` if there is one already: then it is not told.
     pub(crate) fn listen(&self, listener: &Arc<dyn Listener>, key: usize) -> bool {
-        let mut state = lock(&self.state);
-        let waits = matches!(state.progress, Progress::Pending | Progress::Running);
-        if waits {
-            state.listeners.add(Arc::clone(listener), key);
+        match &mut *lock(&self.state) {
+            State::Waiting(waiting) => {
+                waiting.listeners.add(Arc::clone(listener), key);
+                true
+            }
+            State::Done(_) | State::Taken => false,
         }
-        waits
     }
 
     /// Takes a listener back that was not told yet.
     pub(crate) fn unlisten(&self, listener: &Arc<dyn Listener>, key: usize) {
-        let former = lock(&self.state).listeners.remove(listener, key);
+        let former = match &mut *lock(&self.state) {
+            State::Waiting(waiting) => waiting.listeners.remove(listener, key),
+            State::Done(_) | State::Taken => None,
+        };
         drop(former);
     }
 
     /// Ends it as cancelled if nobody has begun the work, and asks for it otherwise.
     fn cancel(&self) -> bool {
         let mut state = lock(&self.state);
-        state.cancel_requested = true;
-        if matches!(state.progress, Progress::Pending) {
-            let aftermath = self.finish(&mut state, Err(TaskError::Cancelled));
-            drop(state);
-            aftermath.run();
+        let State::Waiting(waiting) = &mut *state else { return false };
+        if !waiting.running {
+            self.finish(state, Err(TaskError::Cancelled));
             return true;
         }
-        let canceller = state.canceller.take();
+        waiting.cancel_requested = true;
+        let canceller = waiting.canceller.take();
         drop(state);
         if let Some(waker) = canceller {
             waker.wake();
@@ -388,21 +375,30 @@ impl<T> Slot<T> {
         false
     }
 
+    /// Whether the work need not go on: somebody has asked for that, or it has ended.
     fn is_cancel_requested(&self) -> bool {
-        lock(&self.state).cancel_requested
+        match &*lock(&self.state) {
+            State::Waiting(waiting) => waiting.cancel_requested,
+            State::Done(_) | State::Taken => true,
+        }
     }
 
     fn poll_cancel_requested(&self, waker: &Waker) -> Poll<()> {
         let waker = waker.clone();
         let mut state = lock(&self.state);
-        if state.cancel_requested {
-            drop(state);
-            return Poll::Ready(());
+        match &mut *state {
+            State::Waiting(waiting) if !waiting.cancel_requested => {
+                let former = waiting.canceller.replace(waker);
+                drop(state);
+                drop(former);
+                Poll::Pending
+            }
+            _ => {
+                // Before the clone of the waker.
+                drop(state);
+                Poll::Ready(())
+            }
         }
-        let former = state.canceller.replace(waker);
-        drop(state);
-        drop(former);
-        Poll::Pending
     }
 }
 

@@ -5,21 +5,17 @@
 //! silent, since the panic becomes an error that the caller sees; everywhere else it calls the former hook.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 use crate::error::TaskError;
 
-enum Capture {
-    /// No task runs on this thread: panics are not ours.
-    Off,
-    /// A task runs; the place of its panic, once there was one.
-    On(Option<String>),
-}
-
 thread_local! {
-    static CAPTURE: RefCell<Capture> = const { RefCell::new(Capture::Off) };
+    /// Whether a task runs on this thread: its panics are ours.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+    /// Where the last panic of a task was.
+    static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Puts our hook in front of the present one, once per process.
@@ -32,36 +28,32 @@ pub(crate) fn install_hook() {
     INSTALLED.call_once(|| {
         let former = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // A thread that is ending has no such variable any more.
-            let captured = CAPTURE.try_with(|capture| match &mut *capture.borrow_mut() {
-                Capture::Off => false,
-                Capture::On(location) => {
-                    *location = info.location().map(ToString::to_string);
-                    true
-                }
-            });
-            if !captured.unwrap_or(false) {
+            if !IN_TASK.get() {
                 former(info);
+                return;
             }
+            let location = info.location().map(ToString::to_string);
+            // A thread that is ending has no such variable any more.
+            let _ = LOCATION.try_with(|last| last.replace(location));
         }));
     });
 }
 
 /// Runs `work`; a panic comes back as [`TaskError::Panicked`].
 pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, TaskError> {
-    let outer = CAPTURE.replace(Capture::On(None));
+    let outer = IN_TASK.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    let inner = CAPTURE.replace(outer);
-    outcome.map_err(|payload| {
-        let message = message(&*payload);
-        // A payload may panic in its own drop; what it says then is of no interest.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        let location = match inner {
-            Capture::On(location) => location,
-            Capture::Off => None,
-        };
-        TaskError::Panicked { message, location }
-    })
+    IN_TASK.set(outer);
+    outcome.map_err(error_of)
+}
+
+#[cold]
+fn error_of(payload: Box<dyn Any + Send>) -> TaskError {
+    let message = message(&*payload);
+    let location = LOCATION.try_with(RefCell::take).unwrap_or_default();
+    // A payload may panic in its own drop; what it says then is of no interest.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    TaskError::Panicked { message, location }
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
