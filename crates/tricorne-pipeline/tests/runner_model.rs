@@ -415,7 +415,7 @@ fn rows_without_their_text_are_the_same_rows() {
 
 #[test]
 fn concurrency_and_timing_do_not_change_the_bytes() {
-    for format in [Format::Jsonl, Format::Parquet] {
+    for format in [Format::Jsonl, Format::JsonlZst, Format::Parquet] {
         let calm = setup(format, Some(DedupKey::Text)).calm(7);
         for workers in [1, 5] {
             let setup = Setup { workers, ..setup(format, Some(DedupKey::Text)) };

@@ -88,7 +88,7 @@ pub(super) fn how_to_get(name: &str) -> Option<String> {
     match name {
         "title" => Some("add a stage with `use = \"extract\"`".into()),
         "text" | "charset" => Some("add a stage with `use = \"extract\"` or `use = \"clean\"`".into()),
-        "extra" => Some("only a `jsonl` source gives `extra`".into()),
+        "extra" => Some("only a `jsonl`, `csv` or `parquet` source gives `extra`".into()),
         "file" => Some("set `keep_pages = true` in `[sink]`".into()),
         _ => None,
     }

@@ -330,15 +330,23 @@ pub enum Format {
     Parquet,
     /// One JSON object per line.
     Jsonl,
+    /// The same, compressed with zstd.
+    JsonlZst,
 }
 
 impl Format {
+    /// Whether shards are compressed.
+    pub(crate) fn is_compressed(self) -> bool {
+        self != Format::Jsonl
+    }
+
     /// The word in plans, also the extension of shard files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Parquet => "parquet",
             Format::Jsonl => "jsonl",
+            Format::JsonlZst => "jsonl.zst",
         }
     }
 }
@@ -352,7 +360,7 @@ pub struct Sink {
     pub format: Format,
     /// How many input records make a shard. Default: 10,000.
     pub records_per_shard: u64,
-    /// The zstd level of Parquet, 1 (fast) to 22 (small); unused by JSONL. Default: 2.
+    /// The zstd level, 1 (fast) to 22 (small); unused by plain JSONL. Default: 2.
     pub compression_level: i32,
     /// Rows in one row group of Parquet; unused by JSONL. Default: 2,000, some 10 MB of page text.
     pub row_group_rows: u64,

@@ -472,12 +472,14 @@ fn sink<'a>(
     }
     let path = reader.string(section, "path");
     let default = Sink::new(path.as_ref().map_or(base_dir.into(), |path| base_dir.join(path.value)));
-    let formats = [("parquet", Format::Parquet), ("jsonl", Format::Jsonl)];
+    let formats = [Format::Parquet, Format::Jsonl, Format::JsonlZst].map(|format| (format.as_str(), format));
     let format =
         reader.choice(section, "format", "format", &formats).map_or(default.format, |found| found.value);
-    for key in ["compression_level", "row_group_rows"] {
+    for (key, used) in
+        [("compression_level", format.is_compressed()), ("row_group_rows", format == Format::Parquet)]
+    {
         if let Some((key, _)) = section.table.get_key_value(key)
-            && format != Format::Parquet
+            && !used
         {
             let message = format!("`{}` has no use with the format `{}`", key.get_ref(), format.as_str());
             reader.error(key.span(), PlanErrorKind::Conflict, message, "leave it out".to_owned());

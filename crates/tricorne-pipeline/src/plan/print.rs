@@ -27,8 +27,10 @@ impl Plan {
         out.string("path", &self.written_path(&self.sink.path));
         out.string("format", self.sink.format.as_str());
         out.line("records_per_shard", self.sink.records_per_shard);
-        if self.sink.format == Format::Parquet {
+        if self.sink.format.is_compressed() {
             out.line("compression_level", self.sink.compression_level);
+        }
+        if self.sink.format == Format::Parquet {
             out.line("row_group_rows", self.sink.row_group_rows);
         }
         out.line("keep_pages", self.sink.keep_pages);

@@ -60,8 +60,10 @@ impl Plan {
         sink.insert("format".into(), self.sink.format.as_str().into());
         sink.insert("records_per_shard".into(), self.sink.records_per_shard.into());
         sink.insert("keep_pages".into(), self.sink.keep_pages.into());
-        if self.sink.format == Format::Parquet {
+        if self.sink.format.is_compressed() {
             sink.insert("compression_level".into(), self.sink.compression_level.into());
+        }
+        if self.sink.format == Format::Parquet {
             sink.insert("row_group_rows".into(), self.sink.row_group_rows.into());
         }
         if let Some(columns) = &self.sink.columns {

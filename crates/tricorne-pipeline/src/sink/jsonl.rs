@@ -1,6 +1,6 @@
-//! Shards as JSON lines: one object a row, the columns in order, `null` where there is no value.
+//! Shards as JSON lines, plain or compressed: one object a row, the columns in order, `null` where there is no value.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,18 +10,41 @@ use serde_json::value::RawValue;
 use super::{Cell, Column, HashingFile, Rows, ShardWriter, SinkSpec, Written, hex, unhex};
 use crate::error::RunError;
 use crate::files::{File, FileReader};
+use crate::plan::Format;
 use crate::record::Row;
+
+/// Where the lines go.
+pub(super) enum Out {
+    Plain(HashingFile),
+    Zstd(zstd::Encoder<'static, HashingFile>),
+}
+
+impl Out {
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Out::Plain(out) => out.write_all(line),
+            Out::Zstd(out) => out.write_all(line),
+        }
+    }
+
+    fn finish(self) -> io::Result<([u8; 32], u64)> {
+        match self {
+            Out::Plain(out) => out.finish(),
+            Out::Zstd(out) => out.finish()?.finish(),
+        }
+    }
+}
 
 pub(super) struct JsonlShard {
     columns: Vec<Column>,
-    out: HashingFile,
+    out: Out,
     path: PathBuf,
     line: Vec<u8>,
     rows: u64,
 }
 
 impl JsonlShard {
-    pub(super) fn new(spec: &SinkSpec, out: HashingFile, path: &Path) -> Self {
+    pub(super) fn new(spec: &SinkSpec, out: Out, path: &Path) -> Self {
         JsonlShard { columns: spec.columns.clone(), out, path: path.to_path_buf(), line: Vec::new(), rows: 0 }
     }
 }
@@ -85,10 +108,14 @@ struct Line<'a> {
     extra: Option<&'a RawValue>,
 }
 
-pub(super) fn read(_spec: &SinkSpec, file: Arc<dyn File>, path: &Path) -> Result<Rows, RunError> {
+pub(super) fn read(spec: &SinkSpec, file: Arc<dyn File>, path: &Path) -> Result<Rows, RunError> {
     let path = path.to_path_buf();
     let reader = FileReader::new(file).map_err(RunError::io("read", &path))?;
-    let mut lines = BufReader::with_capacity(1 << 17, reader).split(b'\n');
+    let content: Box<dyn io::Read + Send> = match spec.format {
+        Format::JsonlZst => Box::new(zstd::Decoder::new(reader).map_err(RunError::io("read", &path))?),
+        _ => Box::new(reader),
+    };
+    let mut lines = BufReader::with_capacity(1 << 17, content).split(b'\n');
     Ok(Box::new(std::iter::from_fn(move || {
         let line = lines.next()?.map_err(RunError::io("read", &path));
         Some(line.and_then(|line| {

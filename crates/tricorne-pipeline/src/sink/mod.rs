@@ -101,7 +101,7 @@ pub struct SinkSpec {
     pub format: Format,
     /// The columns, in order.
     pub columns: Vec<Column>,
-    /// The zstd level of Parquet pages.
+    /// The zstd level of Parquet pages and of `jsonl.zst`.
     pub zstd_level: i32,
     /// Rows in a row group of Parquet, at the most.
     pub row_group_rows: usize,
@@ -177,7 +177,11 @@ impl SinkSpec {
         let out = HashingFile::create(files, path).map_err(RunError::io("create", path))?;
         Ok(match self.format {
             Format::Parquet => Box::new(parquet::ParquetShard::new(self, out, path)?),
-            Format::Jsonl => Box::new(jsonl::JsonlShard::new(self, out, path)),
+            Format::Jsonl => Box::new(jsonl::JsonlShard::new(self, jsonl::Out::Plain(out), path)),
+            Format::JsonlZst => {
+                let out = zstd::Encoder::new(out, self.zstd_level).map_err(RunError::io("write", path))?;
+                Box::new(jsonl::JsonlShard::new(self, jsonl::Out::Zstd(out), path))
+            }
         })
     }
 
@@ -186,7 +190,7 @@ impl SinkSpec {
         let file = files.open(path).map_err(RunError::io("open", path))?;
         match self.format {
             Format::Parquet => parquet::read(self, file, path),
-            Format::Jsonl => jsonl::read(self, file, path),
+            Format::Jsonl | Format::JsonlZst => jsonl::read(self, file, path),
         }
     }
 }
@@ -312,7 +316,7 @@ pub(crate) mod tests {
         #[test]
         fn rows_come_back_and_rewriting_gives_the_same_bytes(
             rows in rows(),
-            format in prop_oneof![Just(Format::Parquet), Just(Format::Jsonl)],
+            format in prop_oneof![Just(Format::Parquet), Just(Format::Jsonl), Just(Format::JsonlZst)],
         ) {
             let dir = tempfile::tempdir().unwrap();
             let spec = spec(format);

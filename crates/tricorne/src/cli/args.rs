@@ -137,4 +137,7 @@ pub(super) enum FormatArg {
     Parquet,
     /// One JSON object a line
     Jsonl,
+    /// One JSON object a line, compressed with zstd
+    #[value(name = "jsonl.zst")]
+    JsonlZst,
 }

@@ -48,6 +48,7 @@ pub(super) fn prep(args: &PrepArgs) -> Result<u8, Failure> {
     plan.sink.format = match args.format {
         FormatArg::Parquet => Format::Parquet,
         FormatArg::Jsonl => Format::Jsonl,
+        FormatArg::JsonlZst => Format::JsonlZst,
     };
     run_plan(&mut plan, &args.common, "the same command")
 }

@@ -86,7 +86,7 @@ plan.toml:17:21: `records_per_shard` is `0`
 plan.toml:18:10: there is no format `csv`
  18 | format = "csv"
     |          ^^^^^
-    = hint: use `parquet` or `jsonl`"#;
+    = hint: use `parquet`, `jsonl` or `jsonl.zst`"#;
     assert_eq!(errors.to_string(), expected);
 }
 
@@ -360,7 +360,7 @@ fn each_mistake_has_its_own_words() {
             stages("[[stage]]\nuse = 'filter'\nwhere = 'extra == \"\"'"),
             (7, 10, StageOrder),
             "no earlier stage makes the column `extra`",
-            "only a `jsonl` source gives `extra`",
+            "only a `jsonl`, `csv` or `parquet` source gives `extra`",
         ),
         (
             stages("[[stage]]\nuse = 'filter'\nwhere = '''\n  id > 1 and\n  1 < id < 3'''"),

@@ -114,20 +114,14 @@ fn stages(columns: Vec<crate::expr::Column>) -> impl Strategy<Value = Vec<Stage>
 
 fn sink(base: PathBuf) -> impl Strategy<Value = Sink> {
     let path = prop_oneof![name().prop_map(move |name| base.join(name)), Just(PathBuf::from("/data/out")),];
-    (path, any::<bool>(), 1_u64..10_000_000, 1..=22, 1_u64..10_000_000, any::<bool>()).prop_map(
-        |(path, parquet, records_per_shard, compression_level, row_group_rows, keep_pages)| {
-            if parquet {
-                Sink {
-                    path,
-                    format: Format::Parquet,
-                    records_per_shard,
-                    compression_level,
-                    row_group_rows,
-                    keep_pages,
-                    columns: None,
-                }
-            } else {
-                Sink { format: Format::Jsonl, records_per_shard, keep_pages, ..Sink::new(path) }
+    let format = prop::sample::select(&[Format::Parquet, Format::Jsonl, Format::JsonlZst]);
+    (path, format, 1_u64..10_000_000, 1..=22, 1_u64..10_000_000, any::<bool>()).prop_map(
+        |(path, format, records_per_shard, compression_level, row_group_rows, keep_pages)| {
+            let sink = Sink { format, records_per_shard, keep_pages, ..Sink::new(path) };
+            match format {
+                Format::Parquet => Sink { compression_level, row_group_rows, ..sink },
+                Format::JsonlZst => Sink { compression_level, ..sink },
+                _ => sink,
             }
         },
     )
