@@ -100,7 +100,7 @@ pub use event::{Event, EventWait};
 pub use lock::{Lock, LockGuard};
 pub use queue::{
     Fifo, Get, GetBatch, Iter, Joining, Lifo, LifoQueue, Order, OrderedQueue, Priority, PriorityQueue, Put,
-    Queue, QueueStats, TooManyDone,
+    PutMany, Queue, QueueStats, TooManyDone,
 };
 pub use raw::{OverReleased, Owner};
 pub use rlock::{RLock, RLockGuard, RLockOwnerGuard};

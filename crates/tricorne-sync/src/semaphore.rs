@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Closed, TryAcquireError, WaitError};
 use crate::prim::Arc;
 use crate::raw::RawSemaphore;
-use crate::wait::{WaitStats, deadline_after};
+use crate::wait::WaitStats;
 
 /// Limits how much goes on at once: whoever holds permits may work, the others wait in line.
 ///
@@ -100,7 +100,7 @@ impl Semaphore {
     ///
     /// [`WaitError::TimedOut`] after `timeout`, [`WaitError::Closed`] if the semaphore is closed.
     pub fn acquire_timeout(&self, count: usize, timeout: Duration) -> Result<Permit<'_>, WaitError> {
-        self.raw.acquire_deadline(count, deadline_after(timeout)).map(|()| self.permit(count))
+        self.raw.acquire_timeout(count, timeout).map(|()| self.permit(count))
     }
 
     /// [`acquire`](Self::acquire), until `deadline` at most.
@@ -150,7 +150,7 @@ impl Semaphore {
         count: usize,
         timeout: Duration,
     ) -> Result<OwnedPermit, WaitError> {
-        self.raw.acquire_deadline(count, deadline_after(timeout)).map(|()| self.owned_permit(count))
+        self.raw.acquire_timeout(count, timeout).map(|()| self.owned_permit(count))
     }
 
     /// [`acquire_deadline`](Self::acquire_deadline) with a permit that can go to another thread or task.

@@ -50,6 +50,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::block::block_deadline;
+use crate::error::{Closed, WaitError};
 use crate::prim::{Mutex, MutexGuard, lock};
 
 /// The name of one waiter in its list; later waiters have greater tickets.
@@ -423,6 +424,24 @@ where
 {
     let mut wait = Wait::new(primitive, operation);
     block_deadline(&mut wait, deadline).map_or_else(|| wait.give_up(), Ok)
+}
+
+/// [`block_until`] for at most `timeout`. The clock is looked at only if the operation has to wait.
+pub(crate) fn block_for<P, O>(primitive: &P, operation: O, timeout: Duration) -> Result<O::Output, O>
+where
+    P: Primitive,
+    O: Operation<State = P::State>,
+{
+    try_now(primitive, operation)
+        .or_else(|operation| block_until(primitive, operation, deadline_after(timeout)))
+}
+
+/// What the caller of an operation with a time limit is told; one that is given back was not served in time.
+pub(crate) fn in_time<T, O>(result: Result<Result<T, Closed>, O>) -> Result<T, WaitError> {
+    match result {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(WaitError::TimedOut),
+    }
 }
 
 /// The deadline that is `timeout` from now; `None` if that is further than the clock goes.

@@ -4,14 +4,19 @@
 mod common;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Task, block_on};
 use proptest::prelude::*;
-use tricorne_sync::{Closed, LifoQueue, PriorityQueue, PutError, Queue, TooManyDone, TryGetError, WaitError};
+use tricorne_sync::{
+    Closed, LifoQueue, PriorityQueue, PutError, PutMany, Queue, TooManyDone, TryGetError, WaitError,
+};
 
 /// Longer than any test may take; a wait that should end earlier fails the test, it does not hang it.
 const LONG: Duration = Duration::from_secs(20);
@@ -170,6 +175,49 @@ fn many_are_put_in_order_and_come_back_if_it_closes() {
     assert_eq!(producer.poll(), Some(Err(Closed(vec![2, 3, 4]))));
     assert_eq!(queue.put_many([7]), Err(Closed(vec![7])));
     assert_eq!(queue.iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_batch_within_a_time_limit_gives_back_what_was_not_put() {
+    let queue = Queue::bounded_weighted(3, 10);
+    assert_eq!(queue.try_put_many(0..2), Ok(()));
+    assert_eq!(queue.put_many_timeout(2..5, Duration::from_millis(1)), Err(PutError::Full(vec![3, 4])));
+    assert_eq!(queue.put_many_deadline(3..5, Instant::now()), Err(PutError::Full(vec![3, 4])));
+    assert_eq!(queue.get_batch(9), Ok(vec![0, 1, 2]));
+    let weigh = |item: &u64| *item;
+    assert_eq!(queue.try_put_many_weighted([4, 5, 2], weigh), Err(PutError::Full(vec![2])));
+    assert_eq!(queue.put_many_weighted_timeout([], weigh, Duration::ZERO), Ok(()));
+    let limit = Duration::from_millis(1);
+    assert_eq!(queue.put_many_weighted_timeout([1, 2, 3], weigh, limit), Err(PutError::Full(vec![2, 3])));
+    let past = Instant::now();
+    assert_eq!(queue.put_many_weighted_deadline([2], weigh, past), Err(PutError::Full(vec![2])));
+    assert_eq!((queue.get_batch(9), queue.weight()), (Ok(vec![4, 5, 1]), 0));
+    thread::scope(|scope| {
+        let producer = scope.spawn(|| queue.put_many_weighted_timeout([7, 3, 9, 20, 1], weigh, LONG));
+        let got: Vec<u64> = (0..5).map(|_| queue.get().unwrap()).collect();
+        assert_eq!((got, producer.join().unwrap()), (vec![7, 3, 9, 20, 1], Ok(())));
+    });
+    queue.close();
+    assert_eq!(queue.try_put_many([]), Ok(()));
+    assert_eq!(queue.try_put_many([7]), Err(PutError::Closed(vec![7])));
+    assert_eq!(queue.put_many_timeout([7], LONG), Err(PutError::Closed(vec![7])));
+    assert_eq!(queue.put_many_weighted([7], weigh), Err(Closed(vec![7])));
+}
+
+#[test]
+fn a_batch_that_waits_is_given_up_in_any_state() {
+    let queue = Queue::bounded(1);
+    let batch = queue.put_many_async([1]);
+    assert_eq!(batch.give_up(), Ok(()), "never polled: one look");
+    let mut batch = queue.put_many_async([2, 3, 4]);
+    assert!(tricorne_sync::block_deadline(&mut batch, Some(Instant::now())).is_none());
+    assert_eq!(format!("{batch:?}"), "PutMany { left: 3, .. }");
+    assert_eq!(queue.get(), Ok(1), "which lets the first of them in");
+    assert_eq!(batch.give_up(), Err(PutError::Full(vec![3, 4])));
+    let mut batch = queue.put_many_async([5, 6]);
+    assert!(tricorne_sync::block_deadline(&mut batch, Some(Instant::now())).is_none());
+    assert_eq!(queue.close_now(), [2]);
+    assert_eq!(batch.give_up(), Err(PutError::Closed(vec![5, 6])));
 }
 
 #[test]
@@ -373,10 +421,16 @@ enum Step {
     TryGet,
     StartGet,
     StartBatch(usize),
+    /// The weights of the items.
+    TryPutMany(Vec<u64>),
+    StartPutMany(Vec<u64>),
     PollPut(usize),
     PollGet(usize),
     CancelPut(usize),
     CancelGet(usize),
+    PollPutMany(usize),
+    GiveUpPutMany(usize),
+    CancelPutMany(usize),
     Close,
     CloseNow,
 }
@@ -392,6 +446,11 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<usize>().prop_map(Step::PollGet),
         3 => any::<usize>().prop_map(Step::CancelPut),
         3 => any::<usize>().prop_map(Step::CancelGet),
+        2 => prop::collection::vec(0..5_u64, 0..4).prop_map(Step::TryPutMany),
+        3 => prop::collection::vec(0..8_u64, 0..6).prop_map(Step::StartPutMany),
+        5 => any::<usize>().prop_map(Step::PollPutMany),
+        1 => any::<usize>().prop_map(Step::GiveUpPutMany),
+        1 => any::<usize>().prop_map(Step::CancelPutMany),
         1 => Just(Step::Close),
         1 => Just(Step::CloseNow),
     ]
@@ -422,6 +481,30 @@ struct Consumer {
     insists: bool,
     /// It was woken to see that nothing will come any more.
     told: bool,
+}
+
+/// A producer of several items: what it has not put yet.
+struct Batch {
+    items: VecDeque<(usize, u64)>,
+    /// The first of them is in line.
+    in_line: bool,
+}
+
+impl Batch {
+    /// Items are numbered in hundreds by the step that brought them.
+    fn new(name: usize, weights: &[u64]) -> Self {
+        let items = weights.iter().enumerate().map(|(at, &weight)| (name * 100 + at, weight)).collect();
+        Self { items, in_line: false }
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        self.items.iter().map(|item| item.0).collect()
+    }
+}
+
+/// The weights of a batch by the numbers of its items.
+fn weigh(weights: Vec<u64>) -> impl Fn(&usize) -> u64 {
+    move |number| weights[number % 100]
 }
 
 impl Model {
@@ -489,6 +572,66 @@ impl Model {
         }
     }
 
+    /// Puts what fits of the first of `batch`.
+    fn put_what_fits(&mut self, batch: &mut VecDeque<(usize, u64)>) {
+        while let Some(&item) = batch.front()
+            && !self.closed
+            && self.producers.is_empty()
+            && self.has_room(item.1)
+        {
+            batch.pop_front();
+            self.items.push_back(item);
+        }
+        self.settle();
+    }
+
+    /// `None`: goes on waiting, with the first of `batch` in line.
+    fn poll_put_many(&mut self, batch: &mut Batch) -> Option<Result<(), Closed<Vec<usize>>>> {
+        loop {
+            if let Some(&(number, _)) = batch.items.front()
+                && batch.in_line
+            {
+                batch.in_line = false;
+                match self.poll_put(number) {
+                    Some(Ok(())) => batch.items.pop_front(),
+                    Some(Err(_)) => return Some(Err(Closed(batch.numbers()))),
+                    None => {
+                        batch.in_line = true;
+                        return None;
+                    }
+                };
+            }
+            self.put_what_fits(&mut batch.items);
+            let Some(&next) = batch.items.front() else { return Some(Ok(())) };
+            if self.closed {
+                return Some(Err(Closed(batch.numbers())));
+            }
+            self.producers.push_back(next);
+            batch.in_line = true;
+        }
+    }
+
+    fn give_up_put_many(&mut self, mut batch: Batch) -> Result<(), PutError<Vec<usize>>> {
+        if let Some(&(number, _)) = batch.items.front()
+            && batch.in_line
+        {
+            let accepted = self.accepted.contains(&number);
+            let closed = self.closed;
+            self.cancel(number);
+            if !accepted {
+                let numbers = batch.numbers();
+                return Err(if closed { PutError::Closed(numbers) } else { PutError::Full(numbers) });
+            }
+            batch.items.pop_front();
+        }
+        self.put_what_fits(&mut batch.items);
+        match batch.numbers() {
+            rest if rest.is_empty() => Ok(()),
+            rest if self.closed => Err(PutError::Closed(rest)),
+            rest => Err(PutError::Full(rest)),
+        }
+    }
+
     /// `None`: goes on waiting.
     fn poll_put(&mut self, number: usize) -> Option<Result<(), Closed<usize>>> {
         if let Some(at) = self.accepted.iter().position(|&accepted| accepted == number) {
@@ -547,7 +690,13 @@ proptest! {
         let mut model = Model { capacity, max_weight, ..Model::default() };
         let mut puts: Vec<(usize, PutTask<'_>)> = Vec::new();
         let mut gets: Vec<(usize, GetTask<'_>)> = Vec::new();
-        for (name, step) in steps.into_iter().enumerate() {
+        let mut batches: Vec<(Batch, PutMany<'_, usize>)> = Vec::new();
+        let poll = |batch: &mut PutMany<'_, usize>| match Pin::new(batch).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        };
+        for (step_number, step) in steps.into_iter().enumerate() {
+            let name = 100 * step_number;
             match step {
                 Step::TryPut(weight) => {
                     prop_assert_eq!(queue.try_put_weighted(name, weight), model.try_put(name, weight));
@@ -611,6 +760,39 @@ proptest! {
                     drop(task);
                     model.cancel(name);
                 }
+                Step::TryPutMany(weights) => {
+                    let batch = Batch::new(step_number, &weights);
+                    let real = queue.try_put_many_weighted(batch.numbers(), weigh(weights));
+                    prop_assert_eq!(real, model.give_up_put_many(batch));
+                }
+                Step::StartPutMany(weights) => {
+                    let mut batch = Batch::new(step_number, &weights);
+                    let mut task = queue.put_many_weighted_async(batch.numbers(), weigh(weights));
+                    let real = poll(&mut task);
+                    prop_assert_eq!(&real, &model.poll_put_many(&mut batch));
+                    if real.is_none() {
+                        batches.push((batch, task));
+                    }
+                }
+                Step::PollPutMany(choice) if !batches.is_empty() => {
+                    let at = choice % batches.len();
+                    let (batch, task) = &mut batches[at];
+                    let real = poll(task);
+                    let finished = real.is_some();
+                    prop_assert_eq!(real, model.poll_put_many(batch));
+                    if finished {
+                        drop(batches.remove(at));
+                    }
+                }
+                Step::GiveUpPutMany(choice) if !batches.is_empty() => {
+                    let (batch, task) = batches.remove(choice % batches.len());
+                    prop_assert_eq!(task.give_up(), model.give_up_put_many(batch));
+                }
+                Step::CancelPutMany(choice) if !batches.is_empty() => {
+                    let (batch, task) = batches.remove(choice % batches.len());
+                    drop(task);
+                    model.cancel(batch.items[0].0);
+                }
                 Step::Close => {
                     queue.close();
                     model.closed = true;
@@ -623,6 +805,7 @@ proptest! {
                     model.settle();
                 }
                 Step::PollPut(_) | Step::PollGet(_) | Step::CancelPut(_) | Step::CancelGet(_) => {}
+                Step::PollPutMany(_) | Step::GiveUpPutMany(_) | Step::CancelPutMany(_) => {}
             }
             prop_assert_eq!((queue.len(), queue.weight()), (model.items.len(), model.weight()));
             for (name, task) in &puts {

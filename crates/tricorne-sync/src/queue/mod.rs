@@ -16,15 +16,16 @@
 //! assert_eq!((first.get(), last.get(), least.get()), (Ok(2), Ok(1), Ok(1)));
 //! ```
 
+mod batch;
 mod operations;
 mod order;
 mod state;
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use batch::PutMany;
 pub use operations::{Get, GetBatch, Joining, Put};
 pub(crate) use operations::{Join, PutOne, Take, UntilReady};
 pub use order::{Fifo, Lifo, Order, Priority};
@@ -80,8 +81,8 @@ pub type PriorityQueue<T> = OrderedQueue<T, Priority>;
 /// # Cancel safety
 ///
 /// No item is ever lost with a consumer that gives up: the item that was meant for it stays in the queue, in its
-/// place, for the next. A producer that times out gets its item back; with a dropped `put_async` future the item is
-/// dropped, unless it was already in the queue.
+/// place, for the next. A producer that times out gets back what it has not put; with a dropped `put_async` or
+/// `put_many_async` future that is dropped, unless [`Put::give_up`] or [`PutMany::give_up`] takes it out before.
 ///
 /// A consumer that was woken for an item, or promised one, takes it when its future is polled again. So do not keep a
 /// `get_async` future alive without polling it: nobody else is woken for that item.
@@ -272,39 +273,6 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         Put(Wait::new(self, PutOne::new(item, weight)))
     }
 
-    /// Puts items that weigh nothing, in their order, waiting for room where there is none. As many as there is room for
-    /// go in at one stroke.
-    ///
-    /// Items of others may get in between.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] with the items that were not put.
-    pub fn put_many(&self, items: impl IntoIterator<Item = T>) -> Result<(), Closed<Vec<T>>> {
-        let mut rest = items.into_iter().collect();
-        while let Some(next) = self.put_what_fits(&mut rest) {
-            self.put(next).map_err(|Closed(item)| not_put(item, rest.split_off(0)))?;
-        }
-        Ok(())
-    }
-
-    /// [`put_many`](Self::put_many) from async code.
-    ///
-    /// # Cancel safety
-    ///
-    /// With a dropped future those items are dropped that were not put yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`] with the items that were not put.
-    pub async fn put_many_async(&self, items: impl IntoIterator<Item = T>) -> Result<(), Closed<Vec<T>>> {
-        let mut rest = items.into_iter().collect();
-        while let Some(next) = self.put_what_fits(&mut rest) {
-            self.put_async(next).await.map_err(|Closed(item)| not_put(item, rest.split_off(0)))?;
-        }
-        Ok(())
-    }
-
     /// Takes the next item, waiting for one.
     ///
     /// # Errors
@@ -389,7 +357,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     ///
     /// [`WaitError::TimedOut`] after `timeout`, [`WaitError::Closed`] as for `get_batch`.
     pub fn get_batch_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, WaitError> {
-        self.take_until(Take::batch(max), deadline_after(timeout))
+        wait::in_time(wait::block_for(self, Take::batch(max), timeout))
     }
 
     /// [`get_batch`](Self::get_batch), waiting until `deadline` at most.
@@ -437,7 +405,7 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
 
     /// [`join`](Self::join), for at most `timeout`; `false` if something is not done by then.
     pub fn join_timeout(&self, timeout: Duration) -> bool {
-        wait::block_until(self, Join::new(), deadline_after(timeout)).is_ok()
+        wait::block_for(self, Join::new(), timeout).is_ok()
     }
 
     /// [`join`](Self::join), until `deadline` at most; `false` if something is not done by then.
@@ -558,23 +526,8 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
     }
 
     fn take_until<R>(&self, take: Take<T, O, R>, deadline: Option<Instant>) -> Result<R, WaitError> {
-        match wait::block_until(self, take, deadline) {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(WaitError::TimedOut),
-        }
+        wait::in_time(wait::block_until(self, take, deadline))
     }
-
-    /// Puts the first of `items`, as many as fit, and takes out the next, for which one has to wait.
-    fn put_what_fits(&self, items: &mut VecDeque<T>) -> Option<T> {
-        update(&self.state, |state, deferred| state.put_what_fits(items, deferred));
-        items.pop_front()
-    }
-}
-
-/// What of a batch was not put, in its order.
-fn not_put<T>(item: T, mut rest: VecDeque<T>) -> Closed<Vec<T>> {
-    rest.push_front(item);
-    Closed(rest.into())
 }
 
 impl<T, O: Order<T>> fmt::Debug for OrderedQueue<T, O> {

@@ -16,7 +16,11 @@ pub(crate) struct PutOne<T, O> {
 
 impl<T, O> PutOne<T, O> {
     pub(super) fn new(value: T, weight: u64) -> Self {
-        Self { item: Some(Item { value, weight }), order: PhantomData }
+        Self::of(Item { value, weight })
+    }
+
+    pub(super) fn of(item: Item<T>) -> Self {
+        Self { item: Some(item), order: PhantomData }
     }
 
     fn take(&mut self) -> Item<T> {

@@ -106,13 +106,12 @@ impl<T, O: Order<T>> State<T, O> {
     }
 
     /// Puts the first of `items` that fit, if nobody waits before them.
-    pub(super) fn put_what_fits(&mut self, items: &mut VecDeque<T>, deferred: &mut Deferred) {
+    pub(super) fn put_what_fits(&mut self, items: &mut VecDeque<Item<T>>, deferred: &mut Deferred) {
         while !self.closed
             && self.producers.is_empty()
-            && self.has_room(0)
-            && let Some(value) = items.pop_front()
+            && let Some(item) = items.pop_front_if(|item| self.has_room(item.weight))
         {
-            self.push(Item { value, weight: 0 });
+            self.push(item);
         }
         self.settle(deferred);
     }

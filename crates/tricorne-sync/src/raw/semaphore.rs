@@ -1,7 +1,7 @@
 //! A counted supply of permits without guards.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Closed, TryAcquireError, WaitError};
 use crate::prim::atomic::{AtomicIsize, Ordering};
@@ -124,10 +124,16 @@ impl RawSemaphore {
         if self.take_fast(count) {
             return Ok(());
         }
-        match wait::block_until(self, Acquire { semaphore: self, count }, deadline) {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(WaitError::TimedOut),
+        wait::in_time(wait::block_until(self, Acquire { semaphore: self, count }, deadline))
+    }
+
+    /// [`acquire_deadline`](Self::acquire_deadline), for at most `timeout`. The clock is looked at only if it has to wait.
+    #[inline]
+    pub(crate) fn acquire_timeout(&self, count: usize, timeout: Duration) -> Result<(), WaitError> {
+        if self.take_fast(count) {
+            return Ok(());
         }
+        wait::in_time(wait::block_for(self, Acquire { semaphore: self, count }, timeout))
     }
 
     /// Takes `count` permits from async code. Its place in line is taken at the first poll.

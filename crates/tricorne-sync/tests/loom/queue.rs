@@ -156,6 +156,41 @@ fn two_consumers_one_of_which_leaves_take_what_is_there() {
     });
 }
 
+/// A batch of two for one place, which stops waiting at any moment: each item is in the queue, taken, or given back.
+#[test]
+fn a_batch_that_gives_up_keeps_what_is_not_put() {
+    model(|| {
+        let queue = Arc::new(Queue::bounded(1));
+        let impatient = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.put_many_timeout([1, 2], Duration::ZERO))
+        };
+        let taken = queue.try_get();
+        let kept = impatient.join().unwrap().err().map_or_else(Vec::new, tricorne_sync::PutError::into_inner);
+        let seen: Vec<i32> = taken.into_iter().chain(queue.close_now()).chain(kept).collect();
+        assert_eq!(seen, [1, 2]);
+    });
+}
+
+#[test]
+fn a_batch_and_a_producer_share_one_place() {
+    bounded_model(|| {
+        let queue = Arc::new(Queue::bounded(1));
+        let batch = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.put_many_weighted([1, 2], |_| 1).unwrap())
+        };
+        let single = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.put(4).unwrap())
+        };
+        assert_eq!((0..3).map(|_| queue.get().unwrap()).sum::<i32>(), 7);
+        batch.join().unwrap();
+        single.join().unwrap();
+        assert!(queue.is_empty());
+    });
+}
+
 #[test]
 fn a_join_waits_for_the_last_that_is_done() {
     model(|| {
