@@ -12,12 +12,13 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     client::{InFlight, Inner, Record},
-    connect::connect,
+    connect::{connect, refused_address},
     connection::Connection,
     deadline::Deadline,
     decode::Encodings,
     error::{AttemptError, FailureKind},
     host::Host,
+    private::is_private,
     retry_after,
     stats::count,
     target::Target,
@@ -55,7 +56,7 @@ impl Inner {
         let started = Instant::now();
         let total = self.config.total_timeout;
         let mut deadline = Deadline::new(started, total.saturating_sub(record.network_time), total);
-        let result = self.exchange(host, target, trusted, slot, &mut record.may_repeat, &mut deadline).await;
+        let result = self.exchange(host, target, trusted, slot, record, &mut deadline).await;
         record.network_time += started.elapsed();
         result
     }
@@ -66,10 +67,10 @@ impl Inner {
         target: &Target,
         trusted: bool,
         slot: &mut InFlight,
-        may_repeat: &mut bool,
+        record: &mut Record,
         deadline: &mut Deadline,
     ) -> Result<Answer, AttemptError> {
-        let (mut connection, response) = self.head(host, target, trusted, slot, may_repeat, deadline).await?;
+        let (mut connection, response) = self.head(host, target, trusted, slot, record, deadline).await?;
         let status = response.status();
         if status.is_success() {
             let encodings = Encodings::parse(text_values(response.headers(), &CONTENT_ENCODING))?;
@@ -83,7 +84,10 @@ impl Inner {
         }
         let location = response.headers().get(LOCATION).filter(|_| is_redirect(status));
         let answer = match location {
-            Some(location) => Ok(Answer::Redirect(String::from_utf8_lossy(location.as_bytes()).into_owned())),
+            Some(location) => {
+                record.from_public |= !is_private(connection.peer.ip());
+                Ok(Answer::Redirect(String::from_utf8_lossy(location.as_bytes()).into_owned()))
+            }
             None => Err(self.refusal(status, response.headers())),
         };
         // Not by the deadline: a rest that drips would start its phase anew with every piece.
@@ -106,14 +110,20 @@ impl Inner {
         target: &Target,
         trusted: bool,
         slot: &mut InFlight,
-        may_repeat: &mut bool,
+        record: &mut Record,
         deadline: &mut Deadline,
     ) -> Result<(Connection, Response<Incoming>), AttemptError> {
+        let may_be_private = self.config.private_addresses.allows(record.from_public);
         if let Some(mut connection) = host.take_idle(self.config.idle_timeout).await {
+            let peer = connection.peer;
+            if is_private(peer.ip()) && !may_be_private {
+                self.keep(host, connection).await;
+                return Err(refused_address(peer));
+            }
             count(&self.counters.connections_reused, 1);
             match self.send(&mut connection, target, trusted, slot, deadline).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(failed) if failed.stale && std::mem::take(may_repeat) => {
+                Err(failed) if failed.stale && std::mem::take(&mut record.may_repeat) => {
                     count(&self.counters.connections_stale, 1);
                 }
                 Err(failed) => return Err(failed.error),
@@ -121,7 +131,7 @@ impl Inner {
         }
         deadline.enter(FailureKind::TimeoutConnect, self.config.connect_timeout);
         // Boxed: it is rare, and would make every waiting record larger by its handshake.
-        let mut connection = Box::pin(connect(host, &self.tls, deadline)).await?;
+        let mut connection = Box::pin(connect(host, &self.tls, may_be_private, deadline)).await?;
         count(&self.counters.connections_opened, 1);
         match self.send(&mut connection, target, trusted, slot, deadline).await {
             Ok(response) => Ok((connection, response)),

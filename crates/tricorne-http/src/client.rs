@@ -304,6 +304,8 @@ pub(crate) struct Record {
     pub(crate) network_time: Duration,
     /// Whether a kept connection that turns out to be dead may still be replaced without counting as an attempt.
     pub(crate) may_repeat: bool,
+    /// Whether a public address has answered with a redirect.
+    pub(crate) from_public: bool,
     /// Addresses that have answered with a redirect.
     visited: Vec<String>,
 }
@@ -323,6 +325,7 @@ impl Record {
             budget: policy.budget(jitter),
             network_time: Duration::ZERO,
             may_repeat: true,
+            from_public: false,
             visited: Vec::new(),
         }
     }
@@ -390,4 +393,37 @@ fn request_headers(config: &ClientConfig) -> Result<HeaderMap, HttpError> {
         headers.remove(USER_AGENT);
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use tricorne_loopback::{Reply, Server};
+
+    use super::*;
+    use crate::error::FailureKind;
+
+    /// No public address can be had in a test, so the record is told that it came from one.
+    #[test]
+    fn a_redirect_from_a_public_address_reaches_no_private_one_even_by_a_kept_connection() {
+        let server = Server::start(|_| Reply::html("inside")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = Client::new(ClientConfig::default()).unwrap();
+            let inner = &*client.inner;
+            let target = Target::parse(&server.url("/")).unwrap();
+            let host = inner.hosts.get(&target.origin, &inner.config);
+            for kept in [false, true] {
+                let mut record = Record::new("http://public.example/", &inner.config);
+                record.from_public = true;
+                let mut slot = inner.admit(&host).await;
+                let answer = inner.attempt(&host, &target, false, &mut slot, &mut record).await;
+                assert_eq!(answer.err().unwrap().kind, FailureKind::PrivateAddress);
+                drop(slot);
+                assert_eq!(client.stats().idle_connections, usize::from(kept));
+                client.get(&server.url("/")).await.unwrap();
+            }
+            assert_eq!(client.stats().connections_opened, 1, "the kept connection went on");
+            assert_eq!(server.total_requests(), 2);
+        });
+    }
 }

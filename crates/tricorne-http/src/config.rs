@@ -1,5 +1,6 @@
 //! What a user may set: one struct, every field with its default and what it costs or buys.
 
+use crate::private::PrivateAddresses;
 use std::{sync::Arc, time::Duration};
 
 use tricorne_exec::limit::{AdaptiveConfig, Limiter};
@@ -79,6 +80,9 @@ pub struct ClientConfig {
     /// Further request headers, name and value. `Authorization`, `Cookie` and `Proxy-Authorization` among them are
     /// not sent to another host after a redirect. Default: none.
     pub headers: Vec<(String, String)>,
+    /// Which records may reach addresses that are not part of the public internet. Default: those that were asked for
+    /// there, not those that a public address redirects there.
+    pub private_addresses: PrivateAddresses,
     /// Trusted root certificates besides those of the system, as PEM. Default: none.
     pub extra_root_pem: Vec<u8>,
     /// Idle connections kept for one host. Default: 64.
@@ -115,6 +119,7 @@ impl Default for ClientConfig {
             max_decoded_bytes: 64 << 20,
             user_agent: concat!("tricorne/", env!("CARGO_PKG_VERSION")).to_owned(),
             headers: Vec::new(),
+            private_addresses: PrivateAddresses::default(),
             extra_root_pem: Vec::new(),
             idle_per_host: 64,
             idle_total: 256,

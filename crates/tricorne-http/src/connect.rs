@@ -25,6 +25,7 @@ use crate::{
     deadline::Deadline,
     error::{AttemptError, FailureKind, chain, is_tls},
     host::Host,
+    private::is_private,
     target::Origin,
     tls::Tls,
 };
@@ -32,14 +33,20 @@ use crate::{
 /// Opens a connection to `host`, trying its addresses in turn.
 ///
 /// The phase of `deadline` covers all of it. An address that does not answer gets only its share of the time, so
-/// that a dead first address leaves time for the second.
+/// that a dead first address leaves time for the second. Private addresses are left out unless `may_be_private`.
 pub(crate) async fn connect(
     host: &Host,
     tls: &Tls,
+    may_be_private: bool,
     deadline: &mut Deadline,
 ) -> Result<Connection, AttemptError> {
     let addresses = deadline.bound(host.addresses()).await?;
-    let tcp = dial(host, &addresses, deadline).await?;
+    let allowed: Vec<SocketAddr> =
+        addresses.iter().copied().filter(|address| may_be_private || !is_private(address.ip())).collect();
+    if let ([], [address, ..]) = (&allowed[..], &addresses[..]) {
+        return Err(refused_address(*address));
+    }
+    let (tcp, address) = dial(host, &allowed, deadline).await?;
     // Small requests must leave at once; a failure only costs speed.
     let _ = tcp.set_nodelay(true);
     let stream = if host.origin.https {
@@ -51,14 +58,21 @@ pub(crate) async fn connect(
         Stream::Plain(tcp)
     };
     let received = Arc::new(AtomicU64::new(0));
-    Connection::handshake(Wire { stream, received: received.clone() }, received).await
+    let wire = Wire { stream, received: received.clone() };
+    Connection::handshake(wire, received, address).await
+}
+
+/// The error of a record that may not go to private addresses.
+pub(crate) fn refused_address(address: SocketAddr) -> AttemptError {
+    let message = format!("`{}` is an address outside the public internet", address.ip());
+    AttemptError::new(FailureKind::PrivateAddress, message)
 }
 
 async fn dial(
     host: &Host,
     addresses: &[SocketAddr],
     deadline: &mut Deadline,
-) -> Result<TcpStream, AttemptError> {
+) -> Result<(TcpStream, SocketAddr), AttemptError> {
     let mut last = AttemptError::new(FailureKind::Dns, "the name has no address");
     for (index, &address) in addresses.iter().enumerate() {
         let untried = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
@@ -76,7 +90,7 @@ async fn dial(
         match deadline.bound(attempt).await {
             Ok(tcp) => {
                 host.prefer(address);
-                return Ok(tcp);
+                return Ok((tcp, address));
             }
             Err(error) => last = error,
         }

@@ -10,6 +10,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     /// `None` when the connection has ended.
     driver: Option<Box<Driver>>,
     received: Arc<AtomicU64>,
+    /// The other end.
+    pub(crate) peer: SocketAddr,
 }
 
 /// The error of an exchange, and whether the connection may have been dead before the request reached the server.
@@ -57,7 +60,11 @@ pub(crate) struct ExchangeError {
 }
 
 impl Connection {
-    pub(crate) async fn handshake(wire: Wire, received: Arc<AtomicU64>) -> Result<Self, AttemptError> {
+    pub(crate) async fn handshake(
+        wire: Wire,
+        received: Arc<AtomicU64>,
+        peer: SocketAddr,
+    ) -> Result<Self, AttemptError> {
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(MAX_READ_BYTES)
             // Real servers send all of these, and browsers show their pages.
@@ -67,7 +74,7 @@ impl Connection {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(|error| AttemptError::new(FailureKind::Connect, chain(&error)))?;
-        Ok(Connection { sender, driver: Some(Box::new(driver)), received })
+        Ok(Connection { sender, driver: Some(Box::new(driver)), received, peer })
     }
 
     /// Whether another request can be sent: the server has neither closed the connection nor sent something unasked.

@@ -70,6 +70,8 @@ pub enum FailureKind {
     RedirectLoop,
     /// More redirects than `max_redirects`.
     TooManyRedirects,
+    /// An address outside the public internet, where this record may not go.
+    PrivateAddress,
     /// A body larger than `max_body_bytes` as sent.
     BodyTooLarge,
     /// A body larger than `max_decoded_bytes` after content decoding.
@@ -100,6 +102,7 @@ impl FailureKind {
             FailureKind::Status(code) => return Cow::Owned(format!("status_{code}")),
             FailureKind::RedirectLoop => "redirect_loop",
             FailureKind::TooManyRedirects => "too_many_redirects",
+            FailureKind::PrivateAddress => "private_address",
             FailureKind::BodyTooLarge => "body_too_large",
             FailureKind::DecodedTooLarge => "decoded_too_large",
             FailureKind::BadEncoding => "bad_encoding",
@@ -125,6 +128,7 @@ impl FailureKind {
             FailureKind::Tls
             | FailureKind::RedirectLoop
             | FailureKind::TooManyRedirects
+            | FailureKind::PrivateAddress
             | FailureKind::BodyTooLarge
             | FailureKind::DecodedTooLarge
             | FailureKind::BadEncoding

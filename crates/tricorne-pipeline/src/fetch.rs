@@ -50,6 +50,7 @@ impl HttpFetch {
             max_decoded_bytes: plan.max_decoded_bytes,
             user_agent: plan.user_agent.clone(),
             headers: plan.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            private_addresses: plan.private_addresses,
             extra_root_pem,
             ..ClientConfig::default()
         };

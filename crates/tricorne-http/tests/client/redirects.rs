@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tricorne_http::{ClientConfig, FailureKind};
+use tricorne_http::{ClientConfig, FailureKind, PrivateAddresses};
 use tricorne_loopback::{Reply, Server};
 
 use crate::common::{client, failure, quick, run};
@@ -128,4 +128,28 @@ fn secrets_stay_with_the_first_host() {
         client(ClientConfig { headers, ..quick() }).get(&first.url("/")).await.expect("it is there")
     });
     assert_eq!(*seen.lock().expect("no panic"), [(true, true), (true, true), (false, true)]);
+}
+
+#[test]
+fn private_addresses_are_reached_only_where_the_settings_let() {
+    let inner = Server::start(|_| Reply::html("inside")).expect("a server");
+    let target = inner.url("/");
+    let outer = Server::start(move |_| Reply::redirect(302, target.clone())).expect("a server");
+    run(async {
+        for policy in [PrivateAddresses::Allow, PrivateAddresses::Listed] {
+            let client = client(ClientConfig { private_addresses: policy, ..quick() });
+            // The page that redirects is private itself, so it leads nowhere that it could not reach.
+            assert_eq!(&client.get(&outer.url("/")).await.expect("allowed").body[..], b"inside");
+        }
+        let seen = outer.total_requests() + inner.total_requests();
+        let client = client(ClientConfig { private_addresses: PrivateAddresses::Refuse, ..quick() });
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
+            let url = format!("http://{host}:{}/", inner.addr().port());
+            let failed = failure(&client, &url).await;
+            assert_eq!((failed.kind, failed.retryable), (FailureKind::PrivateAddress, false), "{url}");
+            assert!(failed.message.contains("outside the public internet"), "{}", failed.message);
+        }
+        assert_eq!(client.stats().connections_opened, 0);
+        assert_eq!(outer.total_requests() + inner.total_requests(), seen);
+    });
 }

@@ -47,6 +47,7 @@ pub(crate) use columns::of_the_sink;
 pub use diff::diff;
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use shape::DATA_VERSION;
+pub use tricorne_http::PrivateAddresses;
 
 use crate::expr::Expr;
 use crate::sink::Column;
@@ -177,6 +178,9 @@ pub struct Fetch {
     pub user_agent: String,
     /// Further headers of every request, by lower-case name. Default: none.
     pub headers: BTreeMap<String, String>,
+    /// Which records may reach addresses outside the public internet; changes which records fail, not what a row holds.
+    /// Default: those that the list itself leads there, not those that a public address redirects there.
+    pub private_addresses: PrivateAddresses,
     /// A PEM file with certificate authorities to trust besides the system's. Default: none.
     pub ca_file: Option<PathBuf>,
 }
@@ -199,6 +203,7 @@ impl Default for Fetch {
             max_decoded_bytes: 64 << 20,
             user_agent: concat!("tricorne/", env!("CARGO_PKG_VERSION")).into(),
             headers: BTreeMap::new(),
+            private_addresses: PrivateAddresses::Listed,
             ca_file: None,
         }
     }

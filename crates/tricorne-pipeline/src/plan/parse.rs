@@ -10,7 +10,7 @@ use super::columns::{columns, how_to_get, of_the_sink};
 use super::error::{PlanError, PlanErrorKind, PlanErrors};
 use super::reader::{Found, PLAN, Reader, Section};
 use super::stages::{STAGE, stages};
-use super::{Fetch, Format, InputPath, Plan, Run, Sink, Source};
+use super::{Fetch, Format, InputPath, Plan, PrivateAddresses, Run, Sink, Source};
 use crate::expr::Column;
 use crate::expr::nearest::nearest;
 use crate::sink;
@@ -42,6 +42,7 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
             "max_decoded_bytes",
             "user_agent",
             "headers",
+            "private_addresses",
             "ca_file",
         ],
     ),
@@ -64,6 +65,13 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
 
 /// The keys of `[source]` that name a list of URLs.
 const LISTS: [&str; 4] = ["urls", "jsonl", "csv", "parquet"];
+
+/// The words for who may reach addresses outside the public internet.
+pub(super) const PRIVATE_ADDRESSES: [(&str, PrivateAddresses); 3] = [
+    ("listed", PrivateAddresses::Listed),
+    ("allow", PrivateAddresses::Allow),
+    ("refuse", PrivateAddresses::Refuse),
+];
 
 /// The largest plan file that is read; anything larger was given by mistake.
 const MAX_PLAN_BYTES: u64 = 4 << 20;
@@ -433,6 +441,8 @@ fn fetch<'a>(
     let max_decoded_bytes = reader.bytes(&section, "max_decoded_bytes", bytes);
     let headers = super::headers::headers(reader, &section);
     let user_agent = super::headers::user_agent(reader, &section);
+    let private_addresses =
+        reader.choice(&section, "private_addresses", "value `private_addresses`", &PRIVATE_ADDRESSES);
     let ca_file = reader.string(&section, "ca_file").and_then(|file| {
         let path = base_dir.join(file.value);
         existing_file(reader, &file, &path)?;
@@ -454,6 +464,7 @@ fn fetch<'a>(
         max_decoded_bytes: max_decoded_bytes.unwrap_or(default.max_decoded_bytes),
         user_agent: user_agent.unwrap_or(default.user_agent),
         headers,
+        private_addresses: private_addresses.map_or(default.private_addresses, |found| found.value),
         ca_file,
     })
 }

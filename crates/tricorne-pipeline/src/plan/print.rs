@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 use super::bytes::format_bytes;
+use super::parse::PRIVATE_ADDRESSES;
 use super::{Fetch, Format, InputPath, Limit, Plan, Source, Stage};
 
 impl Plan {
@@ -81,6 +82,11 @@ impl Plan {
         out.string("max_body_bytes", &format_bytes(fetch.max_body_bytes));
         out.string("max_decoded_bytes", &format_bytes(fetch.max_decoded_bytes));
         out.string("user_agent", &fetch.user_agent);
+        for (word, value) in PRIVATE_ADDRESSES {
+            if value == fetch.private_addresses {
+                out.string("private_addresses", word);
+            }
+        }
         if let Some(ca_file) = &fetch.ca_file {
             out.string("ca_file", &self.written_path(ca_file));
         }

@@ -8,7 +8,9 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::{DedupKey, Feature, Fetch, Format, InputPath, Limit, Plan, Run, Sink, Source, Stage};
+use super::{
+    DedupKey, Feature, Fetch, Format, InputPath, Limit, Plan, PrivateAddresses, Run, Sink, Source, Stage,
+};
 
 /// The smallest plan.
 const SMALLEST: &str = "[source]\nurls = \"-\"\n[sink]\npath = \"out\"\n";
@@ -83,6 +85,7 @@ fn every_key_is_read() {
             max_decoded_bytes = 1_000
             user_agent = "me (me@example.org)"
             ca_file = "ca.pem"
+            private_addresses = "refuse"
             headers = { Accept-Language = "en", "X-Key" = "" }
             [[stage]]
             use = "extract"
@@ -135,6 +138,7 @@ fn every_key_is_read() {
             max_decoded_bytes: 1_000,
             user_agent: "me (me@example.org)".into(),
             headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
+            private_addresses: PrivateAddresses::Refuse,
             ca_file: Some(base.join("ca.pem")),
         })
     );

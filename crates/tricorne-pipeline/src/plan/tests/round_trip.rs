@@ -47,36 +47,40 @@ fn fetch(base: PathBuf) -> impl Strategy<Value = Fetch> {
     let text = || "[!-~]([ -~]{0,8}[!-~])?";
     let headers = prop::collection::btree_map("x-[a-z0-9.!#-]{1,6}", text(), 0..3);
     let times = prop::array::uniform7(seconds());
+    let private =
+        prop::sample::select(&[PrivateAddresses::Listed, PrivateAddresses::Allow, PrivateAddresses::Refuse]);
     let sizes = (1_u64..1 << 32, 0_u64..4_096);
-    (limit(), limit(), times, (0_u32..=100, 0_u32..=50), sizes, text(), headers, any::<bool>()).prop_map(
-        move |(
-            concurrency,
-            per_host,
-            times,
-            (retries, max_redirects),
-            (body, kib),
-            user_agent,
-            headers,
-            ca,
-        )| Fetch {
-            concurrency,
-            per_host,
-            connect_secs: times[0],
-            first_byte_secs: times[1],
-            stall_secs: times[2],
-            timeout_secs: times[3],
-            retries,
-            retry_base_secs: times[4].min(times[5]),
-            retry_max_secs: times[4].max(times[5]),
-            retry_after_max_secs: times[6],
-            max_redirects,
-            max_body_bytes: body,
-            max_decoded_bytes: (kib + 1) << 10,
-            user_agent,
-            headers: headers.into_iter().collect::<BTreeMap<_, _>>(),
-            ca_file: ca.then(|| base.join("ca.pem")),
-        },
-    )
+    (limit(), limit(), times, (0_u32..=100, 0_u32..=50), sizes, text(), headers, (any::<bool>(), private))
+        .prop_map(
+            move |(
+                concurrency,
+                per_host,
+                times,
+                (retries, max_redirects),
+                (body, kib),
+                user_agent,
+                headers,
+                (ca, private_addresses),
+            )| Fetch {
+                concurrency,
+                per_host,
+                connect_secs: times[0],
+                first_byte_secs: times[1],
+                stall_secs: times[2],
+                timeout_secs: times[3],
+                retries,
+                retry_base_secs: times[4].min(times[5]),
+                retry_max_secs: times[4].max(times[5]),
+                retry_after_max_secs: times[6],
+                max_redirects,
+                max_body_bytes: body,
+                max_decoded_bytes: (kib + 1) << 10,
+                user_agent,
+                headers: headers.into_iter().collect::<BTreeMap<_, _>>(),
+                private_addresses,
+                ca_file: ca.then(|| base.join("ca.pem")),
+            },
+        )
 }
 
 /// The conditions are checked against the columns that every plan has.
@@ -198,6 +202,7 @@ max_redirects = 10
 max_body_bytes = "16 MiB"
 max_decoded_bytes = "64 MiB"
 user_agent = "tricorne/{version}"
+private_addresses = "listed"
 
 [[stage]]
 use = "features"
