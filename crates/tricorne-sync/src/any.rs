@@ -114,20 +114,12 @@ pub fn wait_any_async<'a>(things: &[&'a dyn Waitable]) -> impl Future<Output = u
 
 fn wait_until(things: &[&dyn Waitable], deadline: Option<Instant>) -> Option<usize> {
     let mut first = First::new(things);
-    let own = things.iter().filter_map(|thing| thing.deadline()).min();
-    match (own, deadline) {
-        (Some(own), None) => {
-            if let Some(index) = block_deadline(&mut first, Some(own)) {
-                return Some(index);
-            }
-            // It has passed, and nothing was ready although it said so: wait on for the others.
-            block_deadline(&mut first, None)
-        }
-        (Some(own), Some(deadline)) if own < deadline => {
-            block_deadline(&mut first, Some(own)).or_else(|| block_deadline(&mut first, Some(deadline)))
-        }
-        _ => block_deadline(&mut first, deadline),
-    }
+    let mut looks: Vec<Instant> = things.iter().filter_map(|thing| thing.deadline()).collect();
+    looks.retain(|look| deadline.is_none_or(|deadline| *look < deadline));
+    looks.sort_unstable();
+    // A thing may say that it is ready at a moment, and not be: then the others still have theirs.
+    let ready = looks.into_iter().find_map(|look| block_deadline(&mut first, Some(look)));
+    ready.or_else(|| block_deadline(&mut first, deadline))
 }
 
 /// The first of several futures.

@@ -24,12 +24,13 @@
 //! ```
 
 use std::fmt;
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::block::block_on;
 use crate::lock::{Lock, LockGuard};
-use crate::raw::WaitSet;
-use crate::rlock::{RLock, RLockGuard};
+use crate::raw::{Owner, WaitSet};
+use crate::rlock::{RLock, RLockGuard, RLockOwnerGuard};
 use crate::wait::{WaitStats, deadline_after};
 
 /// Wakes those who wait for a change of what a lock guards.
@@ -65,6 +66,9 @@ pub struct Condition {
 }
 
 /// A guard that a [`Condition`] can release and take back. Sealed: the guards of [`Lock`] and [`RLock`] are ones.
+///
+/// Those of an `RLock` give all levels back, while other guards of the same owner may live: another owner then uses the value at
+/// the same time as they could, so the value must be `Sync`.
 pub trait ConditionGuard: Sized + sealed::Sealed {
     /// What is kept while it is released.
     #[doc(hidden)]
@@ -77,10 +81,21 @@ pub trait ConditionGuard: Sized + sealed::Sealed {
     fn take_back(released: Self::Released) -> Self;
 }
 
+/// A [`ConditionGuard`] that is not tied to a thread, so that a task can wait with it. Sealed: [`LockGuard`] and
+/// [`RLockOwnerGuard`] are the ones.
+pub trait TaskGuard: ConditionGuard {
+    #[doc(hidden)]
+    fn must_be_the_only_one(&self) {}
+
+    #[doc(hidden)]
+    fn take_back_async(released: Self::Released) -> impl Future<Output = Self>;
+}
+
 mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for crate::lock::LockGuard<'_, T> {}
     impl<T> Sealed for crate::rlock::RLockGuard<'_, T> {}
+    impl<T: Sync> Sealed for crate::rlock::RLockOwnerGuard<'_, T> {}
 }
 
 impl<'a, T> ConditionGuard for LockGuard<'a, T> {
@@ -95,7 +110,13 @@ impl<'a, T> ConditionGuard for LockGuard<'a, T> {
     }
 }
 
-impl<'a, T> ConditionGuard for RLockGuard<'a, T> {
+impl<'a, T> TaskGuard for LockGuard<'a, T> {
+    async fn take_back_async(lock: &'a Lock<T>) -> Self {
+        lock.lock_async().await
+    }
+}
+
+impl<'a, T: Sync> ConditionGuard for RLockGuard<'a, T> {
     type Released = (&'a RLock<T>, usize);
 
     fn release(self) -> Self::Released {
@@ -104,6 +125,29 @@ impl<'a, T> ConditionGuard for RLockGuard<'a, T> {
 
     fn take_back((lock, levels): Self::Released) -> Self {
         Self::restore(lock, levels)
+    }
+}
+
+impl<'a, T: Sync> ConditionGuard for RLockOwnerGuard<'a, T> {
+    type Released = (&'a RLock<T>, Owner, usize);
+
+    fn release(self) -> Self::Released {
+        self.release_all()
+    }
+
+    fn take_back((lock, owner, levels): Self::Released) -> Self {
+        Self::restore(lock, owner, levels)
+    }
+}
+
+impl<'a, T: Sync> TaskGuard for RLockOwnerGuard<'a, T> {
+    fn must_be_the_only_one(&self) {
+        let levels = self.levels();
+        assert!(levels == 1, "a task waits with the only guard of its owner, which has `{levels}`");
+    }
+
+    async fn take_back_async((lock, owner, levels): Self::Released) -> Self {
+        Self::restore_async(lock, owner, levels).await
     }
 }
 
@@ -132,15 +176,21 @@ impl Condition {
         self.wait_until(guard, Some(deadline))
     }
 
-    /// [`wait`](Self::wait) from async code.
-    pub async fn wait_async<'a, T>(&self, guard: LockGuard<'a, T>) -> LockGuard<'a, T> {
+    /// [`wait`](Self::wait) from async code, with a lock that goes along with a task: that of a [`Lock`], or of an
+    /// [`RLock`] that was locked for an [`Owner`](crate::Owner) handle.
+    ///
+    /// # Panics
+    ///
+    /// If the owner of the handle has more than one guard. A future can be dropped while the lock is released, and then nobody
+    /// could take back for the other guards what they promise.
+    pub async fn wait_async<G: TaskGuard>(&self, guard: G) -> G {
+        guard.must_be_the_only_one();
         let place = self.set.enroll();
-        let lock = guard.release();
-        place.await;
-        // Dropped from here on, it has been notified and has not looked.
-        let notification = PassOn(&self.set);
-        let guard = lock.lock_async().await;
-        std::mem::forget(notification);
+        let released = guard.release();
+        // Dropped after the next line, it has been notified and has not looked.
+        let notification = place.notification().await;
+        let guard = G::take_back_async(released).await;
+        notification.arrived();
         guard
     }
 
@@ -177,11 +227,15 @@ impl Condition {
     }
 
     /// [`wait_while`](Self::wait_while) from async code.
-    pub async fn wait_while_async<'a, T>(
+    ///
+    /// # Panics
+    ///
+    /// As [`wait_async`](Self::wait_async).
+    pub async fn wait_while_async<G: TaskGuard>(
         &self,
-        mut guard: LockGuard<'a, T>,
-        mut must_wait: impl FnMut(&mut LockGuard<'a, T>) -> bool,
-    ) -> LockGuard<'a, T> {
+        mut guard: G,
+        mut must_wait: impl FnMut(&mut G) -> bool,
+    ) -> G {
         while must_wait(&mut guard) {
             guard = self.wait_async(guard).await;
         }
@@ -237,15 +291,6 @@ impl Condition {
             }
         }
         (guard, true)
-    }
-}
-
-/// A notification that goes to the next in line when this is dropped.
-struct PassOn<'a>(&'a WaitSet);
-
-impl Drop for PassOn<'_> {
-    fn drop(&mut self) {
-        self.0.notify(1);
     }
 }
 

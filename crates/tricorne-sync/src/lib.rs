@@ -94,7 +94,7 @@ pub use barrier::{Arrival, Arrive, Barrier, BarrierError, BrokenBarrier, Crossin
 pub use block::{block_deadline, block_on};
 pub use bounded_semaphore::BoundedSemaphore;
 pub use cancel::{CancelGuard, CancelToken};
-pub use condition::{Condition, ConditionGuard};
+pub use condition::{Condition, ConditionGuard, TaskGuard};
 pub use error::{Closed, PutError, TryAcquireError, TryGetError, WaitError};
 pub use event::{Event, EventWait};
 pub use lock::{Lock, LockGuard};

@@ -81,8 +81,9 @@ pub struct RLock<T> {
 }
 
 // SAFETY: `&T` is given to the owner only. A thread's guard cannot leave its thread, so the value is used by one thread at a
-// time, and an unlock is seen by the next owner: that needs `Send`. Where the owner is a handle, which several threads may
-// show at once, the methods demand `Sync` themselves.
+// time, and an unlock is seen by the next owner: that needs `Send`. Where that is not so the methods demand `Sync` themselves:
+// where the owner is a handle, which several threads may show at once, and with a condition, which gives the lock away while
+// other guards of the thread live (wakers, which are foreign code, run on it meanwhile and might reach them).
 unsafe impl<T: Send> Sync for RLock<T> {}
 
 impl<T> RLock<T> {
@@ -186,7 +187,7 @@ pub struct RLockGuard<'a, T> {
     here: PhantomData<*const ()>,
 }
 
-impl<'a, T> RLockGuard<'a, T> {
+impl<'a, T: Sync> RLockGuard<'a, T> {
     /// Gives back all levels that this thread has, for a condition; the lock and how many they were.
     pub(crate) fn release_all(self) -> (&'a RLock<T>, usize) {
         let lock = self.lock;
@@ -231,10 +232,35 @@ pub struct RLockOwnerGuard<'a, T: Sync> {
     owner: Owner,
 }
 
-impl<T: Sync> RLockOwnerGuard<'_, T> {
+impl<'a, T: Sync> RLockOwnerGuard<'a, T> {
     /// Who holds it.
     pub fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// How many guards its owner has.
+    pub(crate) fn levels(&self) -> usize {
+        self.lock.raw.levels(self.owner)
+    }
+
+    /// Gives back all levels of its owner, for a condition; the lock, who had it, and how many levels they were.
+    pub(crate) fn release_all(self) -> (&'a RLock<T>, Owner, usize) {
+        let (lock, owner) = (self.lock, self.owner);
+        std::mem::forget(self);
+        let levels = lock.raw.release_all(owner).expect("a guard owns its lock");
+        (lock, owner, levels)
+    }
+
+    /// Takes them back.
+    pub(crate) fn restore(lock: &'a RLock<T>, owner: Owner, levels: usize) -> Self {
+        lock.raw.restore(owner, levels);
+        Self { lock, owner }
+    }
+
+    /// Takes them back from async code.
+    pub(crate) async fn restore_async(lock: &'a RLock<T>, owner: Owner, levels: usize) -> Self {
+        lock.raw.restore_async(owner, levels).await;
+        Self { lock, owner }
     }
 }
 

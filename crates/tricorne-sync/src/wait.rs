@@ -321,7 +321,17 @@ impl Deferred {
 
 impl Drop for Deferred {
     fn drop(&mut self) {
-        for waker in self.wake.drain(..) {
+        // A waker is foreign code. If it panics, those behind it are woken on the way out.
+        struct Rest<'a>(std::vec::Drain<'a, Waker>);
+        impl Drop for Rest<'_> {
+            fn drop(&mut self) {
+                for waker in self.0.by_ref() {
+                    waker.wake();
+                }
+            }
+        }
+        let mut rest = Rest(self.wake.drain(..));
+        for waker in rest.0.by_ref() {
             waker.wake();
         }
     }

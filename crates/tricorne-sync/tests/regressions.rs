@@ -7,8 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
-use tricorne_sync::{BoundedSemaphore, Condition, Lock, PriorityQueue};
+use tricorne_sync::raw::RawRLock;
+use tricorne_sync::{
+    BoundedSemaphore, CancelToken, Condition, Event, Lock, Owner, PriorityQueue, Ready, Waitable, wait_any,
+    wait_any_deadline, wait_any_timeout,
+};
 
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
@@ -83,4 +88,87 @@ fn a_comparison_that_panics_loses_no_wake_up() {
     // It lets the producer in, whose item cannot be compared.
     assert!(catch_unwind(AssertUnwindSafe(|| queue.get())).is_err());
     assert_eq!(woken.0.load(Ordering::Relaxed), 1, "it was let in, and is told");
+}
+
+#[test]
+fn a_wait_that_got_in_by_re_entrance_is_in_nobodys_way() {
+    let lock = RawRLock::new();
+    let (me, other, third) = (Owner::unique(), Owner::unique(), Owner::unique());
+    lock.lock(other);
+    let mut kept = lock.lock_async(me);
+    assert!(poll(&mut kept).is_pending());
+    let mut behind = lock.lock_async(third);
+    assert!(poll(&mut behind).is_pending());
+    // The same owner gets in by another call, which was not in line.
+    lock.unlock(other).unwrap();
+    assert!(lock.try_lock(me));
+    assert!(poll(&mut kept).is_ready(), "once more");
+    lock.unlock(me).unwrap();
+    lock.unlock(me).unwrap();
+    assert!(poll(&mut behind).is_ready(), "nobody is before it, although the first wait still lives");
+    drop(kept);
+}
+
+/// Says that it will be ready, and is not.
+struct Empty(Instant);
+impl Waitable for Empty {
+    fn ready(&self) -> Ready<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.0)
+    }
+}
+
+#[test]
+fn a_deadline_that_passes_in_vain_hides_no_later_one() {
+    let now = Instant::now();
+    let empty = [Empty(now), Empty(now + Duration::from_millis(1))];
+    let token = CancelToken::with_deadline(now + Duration::from_millis(5));
+    assert_eq!(wait_any(&[&empty[0], &token, &empty[1]]), 1);
+    let token = CancelToken::with_deadline(now + Duration::from_millis(5));
+    assert_eq!(wait_any_timeout(&[&empty[1], &empty[0], &token], Duration::from_secs(20)), Some(2));
+    assert_eq!(wait_any_deadline(&[&empty[1], &empty[0]], now + Duration::from_millis(2)), None);
+}
+
+#[test]
+fn a_notification_is_not_passed_on_to_one_that_came_after_it() {
+    let (lock, changed) = (Lock::new(()), Condition::new());
+    let wait = || Box::pin(async { changed.wait_async(lock.lock_async().await).await });
+    for notify in [|changed: &Condition| changed.notify_all(), |changed: &Condition| changed.notify(2)] {
+        let (mut first, mut second) = (wait(), wait());
+        assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+        assert_eq!(notify(&changed), 2);
+        let mut late = wait();
+        assert!(poll(&mut late).is_pending());
+        // One leaves as it was notified, the other when it waits for the lock.
+        let held = lock.lock();
+        assert!(poll(&mut first).is_pending());
+        drop((first, second));
+        drop(held);
+        assert_eq!((poll(&mut late).is_pending(), changed.waiting()), (true, 1));
+    }
+}
+
+/// Panics when it is woken.
+struct Bomb;
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of somebody");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_takes_no_wake_up_along() {
+    let event = Event::new();
+    let woken = Arc::new(Counter(AtomicUsize::new(0)));
+    let wakers = [Arc::clone(&woken).into(), Waker::from(Arc::new(Bomb)), Arc::clone(&woken).into()];
+    let mut waits = [event.wait_async(), event.wait_async(), event.wait_async()];
+    for (wait, waker) in waits.iter_mut().zip(&wakers) {
+        assert!(Pin::new(wait).poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| event.set())).is_err());
+    assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+    assert!(waits.iter_mut().all(|wait| poll(wait).is_ready()));
 }

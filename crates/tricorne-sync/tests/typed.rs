@@ -3,12 +3,13 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Task;
+use common::{Task, block_on};
 use tricorne_sync::{
     BoundedSemaphore, CancelToken, Closed, Condition, Event, Lock, OverReleased, Owner, Queue, RLock,
     TryAcquireError, WaitError, wait_any, wait_any_async, wait_any_deadline, wait_any_timeout,
@@ -136,19 +137,73 @@ fn conditions_end_in_time_and_hold_the_lock_again() {
 
 #[test]
 fn a_condition_gives_back_all_levels_of_a_re_entrant_lock() {
-    let (lock, condition) = (RLock::new(Cell::new(false)), Condition::new());
+    let (lock, condition) = (RLock::new(AtomicBool::new(false)), Condition::new());
+    let announce = || {
+        lock.lock().store(true, Ordering::Relaxed);
+        condition.notify_one();
+    };
     thread::scope(|scope| {
         let outer = lock.lock();
-        scope.spawn(|| {
-            lock.lock().set(true);
-            condition.notify_one();
-        });
-        let inner = condition.wait_while(lock.lock(), |ready| !ready.get());
+        scope.spawn(announce);
+        let inner = condition.wait_while(lock.lock(), |ready| !ready.load(Ordering::Relaxed));
         drop(inner);
         assert!(lock.is_locked(), "the outer level was restored");
         drop(outer);
     });
     assert!(!lock.is_locked());
+
+    // The same for a handle.
+    lock.lock().store(false, Ordering::Relaxed);
+    thread::scope(|scope| {
+        let me = Owner::unique();
+        let outer = block_on(lock.lock_async(me));
+        scope.spawn(announce);
+        let inner = block_on(lock.lock_async(me));
+        let inner = condition.wait_while(inner, |ready| !ready.load(Ordering::Relaxed));
+        assert_eq!(inner.owner(), me);
+        drop(inner);
+        assert!(lock.is_locked(), "the outer level was restored");
+        drop(outer);
+    });
+    assert!(!lock.is_locked());
+}
+
+#[test]
+fn tasks_wait_for_a_condition_with_a_re_entrant_lock() {
+    let (lock, condition) = (RLock::new(AtomicUsize::new(0)), Condition::new());
+    let take = || async {
+        let guard = lock.lock_async(Owner::unique()).await;
+        let guard = condition.wait_while_async(guard, |count| count.load(Ordering::Relaxed) == 0).await;
+        guard.fetch_sub(1, Ordering::Relaxed);
+    };
+    let mut tasks = [(); 3].map(|()| Task::new(take()));
+    assert!(tasks.iter_mut().all(|task| task.poll().is_none()));
+    assert!(!lock.is_locked(), "a wait lets it go");
+    let held = lock.lock();
+    held.fetch_add(1, Ordering::Relaxed);
+    assert!(condition.notify_one());
+    let [mut first, mut second, third] = tasks;
+    assert!(first.poll().is_none(), "it takes the lock back");
+    // It was notified and has not looked, so the second is.
+    drop(first);
+    assert_eq!((second.wakes(), third.wakes()), (1, 0));
+    drop(held);
+    assert_eq!(second.poll(), Some(()));
+    drop(third);
+    assert_eq!((condition.waiting(), lock.is_locked()), (0, false));
+}
+
+#[test]
+fn a_task_waits_with_its_only_guard() {
+    let (lock, condition) = (RLock::new(()), Condition::new());
+    let me = Owner::unique();
+    let outer = block_on(lock.lock_async(me));
+    let inner = block_on(lock.lock_async(me));
+    let refused = catch_unwind(AssertUnwindSafe(|| Task::new(condition.wait_async(inner)).poll().is_some()));
+    assert!(refused.is_err());
+    assert_eq!((condition.waiting(), lock.is_locked()), (0, true));
+    drop(outer);
+    assert!(!lock.is_locked(), "the guard that was refused has given back its level");
 }
 
 #[test]

@@ -237,6 +237,8 @@ impl Future for RLockWait<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if self.reentrant && self.lock.enter(self.owner) {
+            // It leaves the line: whoever unlocks must not wake one that is not polled any more.
+            self.wait = self.lock.lock.lock_async();
             return Poll::Ready(());
         }
         let polled = Pin::new(&mut self.wait).poll(context);

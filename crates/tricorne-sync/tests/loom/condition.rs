@@ -1,13 +1,16 @@
 //! Models of `Condition`, with both kinds of locks.
 
-use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use loom::thread;
-use tricorne_sync::{Condition, Lock, RLock};
+use tricorne_sync::prim::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tricorne_sync::{Condition, Lock, Owner, RLock};
 
-use crate::{block_on, bounded_model, model, poll_and_drop};
+use crate::{block_on, bounded_model, model, model_with_preemptions, poll_and_drop};
 
 struct Store {
     items: Lock<usize>,
@@ -95,22 +98,94 @@ fn a_time_out_races_with_a_notification() {
 #[test]
 fn a_wait_gives_back_all_levels_of_a_re_entrant_lock() {
     model(|| {
-        let shared = Arc::new((RLock::new(Cell::new(false)), Condition::new()));
+        let shared = Arc::new((RLock::new(AtomicBool::new(false)), Condition::new()));
         let other = {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
                 let (ready, changed) = &*shared;
-                ready.lock().set(true);
+                ready.lock().store(true, Ordering::Relaxed);
                 changed.notify_all();
             })
         };
         let (ready, changed) = &*shared;
         let outer = ready.lock();
-        let inner = changed.wait_while(ready.lock(), |ready| !ready.get());
+        let inner = changed.wait_while(ready.lock(), |ready| !ready.load(Ordering::Relaxed));
         drop(inner);
-        assert!(outer.get() && ready.is_locked());
+        assert!(outer.load(Ordering::Relaxed) && ready.is_locked());
         drop(outer);
         assert!(!ready.is_locked());
         other.join().unwrap();
+    });
+}
+
+struct SharedStore {
+    items: RLock<AtomicUsize>,
+    arrived: Condition,
+}
+
+impl SharedStore {
+    fn put(&self, count: usize) {
+        self.items.lock().fetch_add(count, Ordering::Relaxed);
+        self.arrived.notify(count);
+    }
+
+    async fn take(&self) -> usize {
+        let items = self.items.lock_async(Owner::unique()).await;
+        let items = self.arrived.wait_while_async(items, |items| items.load(Ordering::Relaxed) == 0).await;
+        // Not one step: what excludes others here is the lock.
+        let before = items.load(Ordering::Relaxed);
+        items.store(before - 1, Ordering::Relaxed);
+        1
+    }
+}
+
+/// Polled once or twice and then dropped, it leaves in each of its states: in line for the lock, for the notification, and for
+/// the lock again with the notification in its hands.
+fn poll_twice_and_drop<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut poll = || match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    };
+    poll().or_else(|| {
+        thread::yield_now();
+        poll()
+    })
+}
+
+#[test]
+fn a_task_that_gives_up_with_a_re_entrant_lock_costs_nobody_its_notification() {
+    // With three it takes half a minute.
+    model_with_preemptions(2, || {
+        let store =
+            Arc::new(SharedStore { items: RLock::new(AtomicUsize::new(0)), arrived: Condition::new() });
+        let start = |work: fn(&SharedStore) -> usize| {
+            let store = Arc::clone(&store);
+            thread::spawn(move || work(&store))
+        };
+        let patient = start(|store| block_on(store.take()));
+        let impatient = start(|store| poll_twice_and_drop(store.take()).unwrap_or(0));
+        store.put(1);
+        // If the impatient one took the item, one more is needed for the patient one.
+        if impatient.join().unwrap() == 1 {
+            store.put(1);
+        }
+        patient.join().unwrap();
+        assert_eq!(store.items.lock().load(Ordering::Relaxed), 0);
+        assert_eq!(store.arrived.waiting(), 0);
+    });
+}
+
+#[test]
+fn a_task_that_gives_up_twice_polled_costs_nobody_its_notification() {
+    bounded_model(|| {
+        let (store, start) = store();
+        let patient = start(Store::take);
+        let impatient = start(|store| poll_twice_and_drop(store.take_async()).unwrap_or(0));
+        store.put(1);
+        if impatient.join().unwrap() == 1 {
+            store.put(1);
+        }
+        patient.join().unwrap();
     });
 }

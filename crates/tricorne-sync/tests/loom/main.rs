@@ -12,7 +12,7 @@
 //! What is not modelled: reference counts (they are the standard library's), a deadline that passes during the sleep
 //! itself, more than three threads, spurious wake-ups of the condition variable, and the amount of waiting time that
 //! `stats()` reports, a fork, and what a caller's own waker does. Models that would take minutes are cut to three preemptions
-//! (`bounded_model`). The others are exhaustive, unless `LOOM_MAX_PREEMPTIONS` says otherwise, as `cargo xtask check` does without
+//! (`bounded_model`), one to two. The others are exhaustive, unless `LOOM_MAX_PREEMPTIONS` says otherwise, as `cargo xtask check` does without
 //! `--deep`.
 #![cfg(tricorne_loom)]
 
@@ -40,8 +40,13 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 
 /// Checks every interleaving with at most three preemptions.
 fn bounded_model(check: impl Fn() + Send + Sync + 'static) {
+    model_with_preemptions(3, check);
+}
+
+/// Checks every interleaving with at most so many preemptions.
+fn model_with_preemptions(most: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(most);
     builder.check(check);
 }
 
