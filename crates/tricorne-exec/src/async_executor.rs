@@ -601,8 +601,6 @@ struct OnLoop {
 impl<T> Work<T> for OnLoop {
     fn help(&self, _: &Slot<T>) {}
 
-    fn discard(&self) {}
-
     fn lost(&self) -> Option<TaskError> {
         fork::is_elsewhere(self.executor).then_some(TaskError::Forked)
     }

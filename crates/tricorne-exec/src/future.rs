@@ -62,11 +62,7 @@ impl<T, W: Work<T> + ?Sized> Core<T, W> {
         if self.slot.is_done() || self.work.lost().is_some() {
             return false;
         }
-        let cancelled = self.slot.cancel();
-        if cancelled {
-            self.work.discard();
-        }
-        cancelled
+        self.work.cancel(&self.slot)
     }
 }
 
@@ -78,8 +74,17 @@ pub(crate) trait Work<T>: Send + Sync {
     /// Waits for the outcome in a way that this work knows, until `deadline` at most. It may return before.
     fn attend(&self, _slot: &Slot<T>, _deadline: Option<Instant>) {}
 
+    /// Cancels what has not begun, and lets go of it; asks what runs to stop. Whether it was cancelled.
+    fn cancel(&self, slot: &Slot<T>) -> bool {
+        let cancelled = slot.cancel();
+        if cancelled {
+            self.discard();
+        }
+        cancelled
+    }
+
     /// Lets go of the work: it was cancelled before it began.
-    fn discard(&self);
+    fn discard(&self) {}
 
     /// Why the work will never be done, if that is so although nobody has said it to the slot.
     fn lost(&self) -> Option<TaskError>;
@@ -90,8 +95,6 @@ struct Elsewhere;
 
 impl<T> Work<T> for Elsewhere {
     fn help(&self, _: &Slot<T>) {}
-
-    fn discard(&self) {}
 
     fn lost(&self) -> Option<TaskError> {
         None
@@ -214,30 +217,9 @@ impl<T> Slot<T> {
         }
     }
 
-    /// Takes the work up; `false` if it has begun or ended before. Of several who may do it, one gets it.
-    pub(crate) fn claim(&self) -> bool {
-        match &mut *lock(&self.state) {
-            State::Waiting(waiting) => !std::mem::replace(&mut waiting.running, true),
-            State::Done(_) | State::Taken => false,
-        }
-    }
-
     /// Ends it with `outcome`; without effect if it has ended.
     pub(crate) fn deliver(&self, outcome: TaskResult<T>) {
         self.finish(lock(&self.state), outcome);
-    }
-
-    /// Ends it if nobody has begun the work.
-    pub(crate) fn deliver_unless_begun(&self, outcome: TaskResult<T>) -> bool {
-        let state = lock(&self.state);
-        let pending = matches!(&*state, State::Waiting(waiting) if !waiting.running);
-        if pending {
-            self.finish(state, outcome);
-        } else {
-            // Before `outcome`, whose destructor is foreign.
-            drop(state);
-        }
-        pending
     }
 
     /// Leaves the outcome if there is none, and lets those know who wait for it.

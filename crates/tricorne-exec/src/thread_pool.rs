@@ -2,7 +2,10 @@
 //!
 //! # Protocol
 //!
-//! Everything of a pool is under one mutex; foreign code never runs under it. A worker is in one of three states:
+//! The queue has two halves, each with a mutex, so that who submits and who works do not meet at every task: `submit` puts
+//! tasks into [`State`], workers take them from [`Ready`]; a worker that finds `Ready` empty moves over all that has come
+//! meanwhile. Everything else of a pool is in `State`. Whoever needs both locks takes that of `Ready` first. Foreign code
+//! never runs under either. A worker is in one of three states:
 //!
 //! ```text
 //!              takes a task                      nothing to do
@@ -14,7 +17,8 @@
 //! At most one worker searches at a time: lets others run for a moment before it falls asleep, or has been summoned and not taken
 //! a task yet. While there is one, `submit` wakes nobody; a searching worker that takes a task and leaves others behind
 //! summons the next. So a burst of tiny tasks costs one wake-up and not one for each, and yet, as long as there are
-//! tasks, either no worker is idle or one is on its way: a worker falls idle only under the mutex with the queue empty.
+//! tasks, either no worker is idle or one is on its way: a worker falls idle only under both locks with both halves empty, and
+//! what it finds while it searches, it takes under both.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -162,8 +166,10 @@ impl ThreadPoolBuilder {
         let executor = ThreadPoolExecutor {
             pool: Arc::new(Pool {
                 number: fork::new_number(),
+                ready: Ready::default(),
                 state: Mutex::new(State {
                     tasks: VecDeque::new(),
+                    ready_at_most: 0,
                     idle: Vec::new(),
                     searching: 0,
                     starting: 0,
@@ -173,7 +179,7 @@ impl ThreadPoolBuilder {
                     phase: Phase::Open,
                     counts: Counts::default(),
                 }),
-                queued: AtomicUsize::new(0),
+                incoming: AtomicUsize::new(0),
                 ended: Condvar::new(),
                 builder: self,
             }),
@@ -230,15 +236,35 @@ pub struct ThreadPoolStats {
 pub(crate) struct Pool {
     number: u64,
     builder: ThreadPoolBuilder,
+    ready: Ready,
     state: Mutex<State>,
-    /// Length of the queue, for a searching worker to look at without the lock.
-    queued: AtomicUsize,
+    /// Number of tasks in `state`, to look at without the lock.
+    incoming: AtomicUsize,
     /// Told when a worker has ended.
     ended: Condvar,
 }
 
-struct State {
+/// The front of the queue, which only workers touch: on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Ready {
+    state: Mutex<ReadyState>,
+    /// Number of its tasks, to look at without the lock.
+    len: AtomicUsize,
+}
+
+#[derive(Default)]
+struct ReadyState {
     tasks: VecDeque<Arc<dyn Job>>,
+    /// Tasks that workers are done with.
+    finished: u64,
+}
+
+struct State {
+    /// The back of the queue.
+    tasks: VecDeque<Arc<dyn Job>>,
+    /// The front is not longer than that: what to look at on another core's cache line is known without.
+    ready_at_most: usize,
     /// Workers that sleep, by their place; the one that fell asleep last is summoned first.
     idle: Vec<usize>,
     /// Workers that look for a task: 0 or 1, and for a moment more when all are summoned to end.
@@ -275,7 +301,6 @@ enum Phase {
 struct Counts {
     queued_peak: usize,
     submitted: u64,
-    finished: u64,
     started: u64,
     retired: u64,
 }
@@ -283,7 +308,7 @@ struct Counts {
 impl State {
     /// The sleeper to wake for what is in the queue, unless one is on its way.
     fn summon(&mut self) -> Option<Arc<Parker>> {
-        if self.tasks.is_empty() || self.searching > 0 {
+        if self.searching > 0 {
             return None;
         }
         let place = self.idle.pop()?;
@@ -329,10 +354,13 @@ impl Pool {
         }
         state.tasks.push_back(job);
         state.counts.submitted += 1;
-        let queued = state.tasks.len();
-        state.counts.queued_peak = state.counts.queued_peak.max(queued);
+        let incoming = state.tasks.len();
         // Relaxed: only a hint; the queue itself is looked at under the lock.
-        self.queued.store(queued, Ordering::Relaxed);
+        self.incoming.store(incoming, Ordering::Relaxed);
+        if incoming + state.ready_at_most > state.counts.queued_peak {
+            state.ready_at_most = self.ready.len.load(Ordering::Relaxed);
+            state.counts.queued_peak = state.counts.queued_peak.max(incoming + state.ready_at_most);
+        }
         if let Some(parker) = state.summon() {
             drop(state);
             parker.unpark();
@@ -340,14 +368,15 @@ impl Pool {
         }
         let needs_another = state.idle.is_empty()
             && state.live < self.builder.workers
-            && queued > state.starting + state.searching;
+            && incoming + self.ready.len.load(Ordering::Relaxed) > state.starting + state.searching;
         if needs_another
             && let Err((thread, source)) = self.start_worker(&mut state)
             && state.live == 0
         {
-            // Nobody will come: not for this one, and there are no others.
+            // Nobody will come: not for this one, and there are no others, nor was anything left at the front by the last
+            // worker that went.
             let tasks = std::mem::take(&mut state.tasks);
-            self.queued.store(0, Ordering::Relaxed);
+            self.incoming.store(0, Ordering::Relaxed);
             drop(state);
             let message = format!("cannot start thread `{thread}`: {source}");
             Self::end_all(tasks, || TaskError::Broken { message: message.clone() });
@@ -411,21 +440,34 @@ impl Pool {
 
     /// The next task; `None` if there will be none for this worker.
     fn next(self: &Arc<Self>, place: usize, parker: &Parker, had_task: bool) -> Option<Arc<dyn Job>> {
-        let mut searching = false;
-        let mut state = lock(&self.state);
-        if had_task {
-            state.counts.finished += 1;
+        let mut ready = lock(&self.ready.state);
+        ready.finished += u64::from(had_task);
+        if let Some(job) = ready.tasks.pop_front() {
+            // Relaxed: a hint, as `incoming`.
+            self.ready.len.store(ready.tasks.len(), Ordering::Relaxed);
+            return Some(job);
         }
+        let mut searching = false;
         loop {
-            if let Some(job) = state.tasks.pop_front() {
-                self.queued.store(state.tasks.len(), Ordering::Relaxed);
+            let mut state = lock(&self.state);
+            if ready.tasks.is_empty() {
+                let State { tasks, ready_at_most, .. } = &mut *state;
+                std::mem::swap(&mut ready.tasks, tasks);
+                *ready_at_most = ready.tasks.len();
+            }
+            if let Some(job) = ready.tasks.pop_front() {
+                let left = ready.tasks.len() + state.tasks.len();
+                self.ready.len.store(ready.tasks.len(), Ordering::Relaxed);
+                // Release: whoever sees that they have left this half sees them in the other.
+                self.incoming.store(state.tasks.len(), Ordering::Release);
+                drop(ready);
                 state.searching -= usize::from(searching);
-                let next = state.summon();
+                let next = if left > 0 { state.summon() } else { None };
                 if next.is_none()
                     && searching
                     && state.idle.is_empty()
                     && state.live < self.builder.workers
-                    && state.tasks.len() > state.starting
+                    && left > state.starting
                 {
                     // Without it, the task waits until one of those that there are is free.
                     let _ = self.start_worker(&mut state);
@@ -436,6 +478,8 @@ impl Pool {
                 }
                 return Some(job);
             }
+            // It stays empty: to move tasks there takes the other lock, too.
+            drop(ready);
             if !matches!(state.phase, Phase::Open) {
                 state.searching -= usize::from(searching);
                 self.leave(state);
@@ -443,26 +487,20 @@ impl Pool {
             }
             if !searching && state.searching == 0 {
                 state.searching += 1;
-                searching = true;
                 drop(state);
-                park::yield_until(|| self.queued.load(Ordering::Relaxed) > 0);
-                state = lock(&self.state);
-                continue;
+                park::yield_until(|| self.queued() > 0);
+            } else {
+                state.searching -= usize::from(searching);
+                state.idle.push(place);
+                self.sleep(state, place, parker)?;
             }
-            state.searching -= usize::from(searching);
-            state.idle.push(place);
-            state = self.sleep(state, place, parker)?;
             searching = true;
+            ready = lock(&self.ready.state);
         }
     }
 
     /// Sleeps until summoned; `None` if it was idle for too long and has left.
-    fn sleep<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        place: usize,
-        parker: &Parker,
-    ) -> Option<MutexGuard<'a, State>> {
+    fn sleep<'a>(&'a self, mut state: MutexGuard<'a, State>, place: usize, parker: &Parker) -> Option<()> {
         let deadline = self.builder.keep_alive.and_then(park::deadline_after);
         loop {
             drop(state);
@@ -470,7 +508,7 @@ impl Pool {
             state = lock(&self.state);
             // A token may be left over from a summons that came just when the time was up.
             if std::mem::take(&mut state.workers[place].summoned) {
-                return Some(state);
+                return Some(());
             }
             if !in_time {
                 state.idle.retain(|idle| *idle != place);
@@ -491,17 +529,32 @@ impl Pool {
 
     /// Takes nothing more, and lets go of what waits, since an initializer has failed.
     fn break_down(&self, reason: String) {
-        let mut state = lock(&self.state);
+        let (tasks, mut state) = self.take_all();
         let error = TaskError::Broken { message: reason.clone() };
         state.starting -= 1;
         state.phase = Phase::Broken(reason);
-        let tasks = std::mem::take(&mut state.tasks);
-        self.queued.store(0, Ordering::Relaxed);
         let sleepers = state.summon_all();
         drop(state);
         sleepers.iter().for_each(|parker| parker.unpark());
         Self::end_all(tasks, || error.clone());
         self.leave(lock(&self.state));
+    }
+
+    /// Empties the queue, whose lock is handed on.
+    fn take_all(&self) -> (VecDeque<Arc<dyn Job>>, MutexGuard<'_, State>) {
+        let mut ready = lock(&self.ready.state);
+        let mut state = lock(&self.state);
+        let mut tasks = std::mem::take(&mut ready.tasks);
+        tasks.append(&mut state.tasks);
+        self.ready.len.store(0, Ordering::Relaxed);
+        self.incoming.store(0, Ordering::Relaxed);
+        (tasks, state)
+    }
+
+    /// Tasks that wait.
+    fn queued(&self) -> usize {
+        // Acquire: with the store that says that tasks have gone to the front.
+        self.incoming.load(Ordering::Acquire) + self.ready.len.load(Ordering::Relaxed)
     }
 
     /// Ends tasks that nobody will run. They are foreign: what panics in one is not to keep the others.
@@ -517,17 +570,13 @@ impl Pool {
             return false;
         }
         let inside = is_worker_of(self.number);
-        let mut state = lock(&self.state);
+        let (tasks, mut state) = match how {
+            Shutdown::Drain => (VecDeque::new(), lock(&self.state)),
+            Shutdown::CancelPending => self.take_all(),
+        };
         if matches!(state.phase, Phase::Open) {
             state.phase = Phase::Closed;
         }
-        let tasks = match how {
-            Shutdown::Drain => VecDeque::new(),
-            Shutdown::CancelPending => {
-                self.queued.store(0, Ordering::Relaxed);
-                std::mem::take(&mut state.tasks)
-            }
-        };
         let sleepers = state.summon_all();
         drop(state);
         sleepers.iter().for_each(|parker| parker.unpark());
@@ -603,7 +652,7 @@ impl ThreadPoolExecutor {
     /// Tasks that wait for a worker.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.pool.queued.load(Ordering::Relaxed)
+        self.pool.queued()
     }
 
     /// The figures at this moment.
@@ -621,14 +670,15 @@ impl ThreadPoolExecutor {
                 threads_retired: 0,
             };
         }
+        let ready = lock(&self.pool.ready.state);
         let state = lock(&self.pool.state);
         ThreadPoolStats {
             threads: state.live,
             idle: state.idle.len(),
-            queued: state.tasks.len(),
+            queued: ready.tasks.len() + state.tasks.len(),
             queued_peak: state.counts.queued_peak,
             submitted: state.counts.submitted,
-            finished: state.counts.finished,
+            finished: ready.finished,
             threads_started: state.counts.started,
             threads_retired: state.counts.retired,
         }
@@ -644,7 +694,7 @@ impl ThreadPoolExecutor {
     {
         let core = Arc::new(Core {
             slot: Slot::new(),
-            work: Task { pool: self.pool.number, task: Mutex::new(Some(task)) },
+            work: Task { pool: self.pool.number, closure: Mutex::new(Some(task)) },
         });
         if let Err(error) = self.pool.push(Arc::clone(&core) as Arc<dyn Job>) {
             core.end(error);
@@ -780,24 +830,32 @@ pub(crate) trait Job: Send + Sync {
 /// A closure for a pool.
 struct Task<F> {
     pool: u64,
-    /// Whoever has claimed the slot takes it: a worker from the queue, or a worker that waits for the result.
-    task: Mutex<Option<F>>,
+    /// Whoever takes it has the say over the slot: to run it (a worker from the queue, or one that waits for the result), to
+    /// end it, or to cancel it.
+    closure: Mutex<Option<F>>,
 }
 
 impl<F> Task<F> {
     fn take(&self) -> Option<F> {
-        lock(&self.task).take()
+        lock(&self.closure).take()
     }
 
     fn run<T>(&self, slot: &Slot<T>)
     where
         F: FnOnce() -> T,
     {
-        if slot.claim()
-            && let Some(task) = self.take()
-        {
-            slot.deliver(panics::catch(task));
+        if let Some(closure) = self.take() {
+            slot.deliver(panics::catch(closure));
         }
+    }
+
+    /// Whether it had not begun.
+    fn end<T>(&self, slot: &Slot<T>, error: TaskError) -> bool {
+        let Some(closure) = self.take() else { return false };
+        slot.deliver(Err(error));
+        // Last: what it holds is foreign, and may panic when it goes.
+        drop(closure);
+        true
     }
 }
 
@@ -811,9 +869,7 @@ where
     }
 
     fn end(&self, error: TaskError) {
-        if self.slot.deliver_unless_begun(Err(error)) {
-            drop(self.work.take());
-        }
+        self.work.end(&self.slot, error);
     }
 }
 
@@ -828,8 +884,8 @@ where
         }
     }
 
-    fn discard(&self) {
-        drop(self.take());
+    fn cancel(&self, slot: &Slot<T>) -> bool {
+        self.end(slot, TaskError::Cancelled)
     }
 
     fn lost(&self) -> Option<TaskError> {
