@@ -2,6 +2,26 @@
 //!
 //! Use it between the phases of a computation that several do together, when none may begin a phase before all have ended the
 //! one before.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//! use std::thread;
+//! use tricorne_sync::Barrier;
+//!
+//! let (phase_ended, counted, totals) = (Barrier::new(2), AtomicU32::new(0), AtomicU32::new(0));
+//! thread::scope(|scope| {
+//!     for part in [2, 3] {
+//!         let (phase_ended, counted, totals) = (&phase_ended, &counted, &totals);
+//!         scope.spawn(move || {
+//!             counted.fetch_add(part, Ordering::Relaxed);
+//!             phase_ended.wait().expect("nobody gives up");
+//!             // Both have counted: each sees the sum.
+//!             totals.fetch_add(counted.load(Ordering::Relaxed), Ordering::Relaxed);
+//!         });
+//!     }
+//! });
+//! assert_eq!(totals.into_inner(), 5 + 5);
+//! ```
 
 use std::error::Error;
 use std::fmt;

@@ -1,6 +1,26 @@
 //! Telling a tree of work to stop: by request, or because its time is up.
 //!
-//! Use it to end work that others have started: give each part a child token, and cancel the part or the whole.
+//! Use it to end work that others have started: give each part a child token, and cancel the part or the whole. To say
+//! that something has happened and nothing has to stop, an [`Event`](crate::Event) is enough.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use tricorne_sync::CancelToken;
+//!
+//! let whole = CancelToken::new();
+//! let part = whole.child();
+//! let hurried = whole.child_with_deadline(Instant::now());
+//! assert!(hurried.is_cancelled(), "its time is up");
+//! assert!(!part.is_cancelled() && !whole.is_cancelled(), "which is nothing to the others");
+//!
+//! std::thread::scope(|scope| {
+//!     // Sleeps between two attempts, until it is told to stop.
+//!     let worker = scope.spawn(|| while !part.wait_timeout(Duration::from_secs(60)) {});
+//!     whole.cancel();
+//!     worker.join().unwrap();
+//! });
+//! assert!(part.is_cancelled());
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;

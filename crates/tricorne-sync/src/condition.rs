@@ -36,8 +36,8 @@ use crate::wait::{WaitStats, deadline_after};
 /// Wakes those who wait for a change of what a lock guards.
 ///
 /// Waiting releases the lock and takes a place in line in one step, so a notification by whoever holds the lock next is not
-/// lost; when the wait is over, the lock is held again. It goes with a [`Lock`] or, with all its levels, an [`RLock`]. One
-/// condition may serve several locks.
+/// lost; when the wait is over, the lock is held again. It goes with a [`Lock`] or, with all its levels, an [`RLock`] (a task
+/// with the only guard of its owner; the value must be `Sync`). One condition may serve several locks.
 ///
 /// # Fairness
 ///
@@ -48,7 +48,7 @@ use crate::wait::{WaitStats, deadline_after};
 /// # Cancel safety
 ///
 /// A wait that times out leaves the line. A future that is dropped does too, and the lock stays unlocked; if it had been
-/// notified, the notification goes to the next in line.
+/// notified, the notification goes to the next of those who were in line when it came.
 ///
 /// # Examples
 ///
@@ -59,6 +59,26 @@ use crate::wait::{WaitStats, deadline_after};
 /// let (ready, changed) = (Lock::new(false), Condition::new());
 /// let (guard, in_time) = changed.wait_timeout(ready.lock(), Duration::from_millis(1));
 /// assert!(!in_time && !*guard);
+/// ```
+///
+/// A task with a re-entrant lock:
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use tricorne_sync::{Condition, Owner, RLock, block_on};
+///
+/// let (answer, arrived) = (RLock::new(AtomicU32::new(0)), Condition::new());
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| {
+///         answer.lock().store(42, Ordering::Relaxed);
+///         arrived.notify_all();
+///     });
+///     block_on(async {
+///         let guard = answer.lock_async(Owner::unique()).await;
+///         let guard = arrived.wait_while_async(guard, |answer| answer.load(Ordering::Relaxed) == 0).await;
+///         assert_eq!(guard.load(Ordering::Relaxed), 42);
+///     });
+/// });
 /// ```
 #[derive(Default)]
 pub struct Condition {

@@ -1,4 +1,23 @@
 //! What the operations report besides success: closed, timed out, or not at once.
+//!
+//! Use them to tell what can be tried again from what cannot: an operation that is refused gives back what it was to hand in.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tricorne_sync::{Closed, PutError, Queue, WaitError};
+//!
+//! let queue = Queue::bounded(1);
+//! queue.put("first")?;
+//! let refused = queue.put_timeout("second", Duration::from_millis(1)).unwrap_err();
+//! assert!(matches!(refused, PutError::Full(_)) && !refused.is_closed(), "it may be tried again");
+//! assert_eq!(queue.get(), Ok("first"));
+//! queue.put(refused.into_inner())?;
+//!
+//! queue.close();
+//! assert_eq!(queue.put("third"), Err(Closed("third")));
+//! assert_eq!((queue.get(), queue.get_timeout(Duration::ZERO)), (Ok("second"), Err(WaitError::Closed)));
+//! # Ok::<(), Closed<&str>>(())
+//! ```
 
 use std::error::Error;
 use std::fmt;

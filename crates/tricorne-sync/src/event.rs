@@ -2,6 +2,27 @@
 //!
 //! Use it to say once that something has happened: the set-up is complete, the end has come. Whoever waits for data that comes
 //! with it is better off with a [`Queue`](crate::Queue) or a [`Condition`](crate::Condition).
+//!
+//! ```
+//! use std::thread;
+//! use std::time::Duration;
+//! use tricorne_sync::Event;
+//!
+//! let end = Event::new();
+//! thread::scope(|scope| {
+//!     let worker = scope.spawn(|| {
+//!         let mut rounds = 0;
+//!         // Instead of sleeping between two rounds: it ends as soon as it is told.
+//!         while !end.wait_timeout(Duration::from_millis(1)) {
+//!             rounds += 1;
+//!         }
+//!         rounds
+//!     });
+//!     end.set();
+//!     worker.join().unwrap();
+//! });
+//! assert!(end.is_set(), "it stays set, for those who come later");
+//! ```
 
 use std::fmt;
 use std::time::{Duration, Instant};

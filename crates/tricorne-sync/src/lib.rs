@@ -22,8 +22,9 @@
 //!
 //! Whoever comes later goes behind. Permits, notifications and room in a queue are handed to the first in line, and nobody
 //! overtakes. Locks and items are different, because there a strict order would let everybody wait for sleepers to wake up: a
-//! thread that runs may take what the first in line was woken for. Once that has happened to a waiter, the next one is handed
-//! to it. So a waiter is overtaken during one wake-up and no longer.
+//! thread that runs may take what the first in line was woken for. Once that has happened to a waiter, it is served before all
+//! who do not wait: with `n` waiters before it, by the unlock, or the item, `n + 1` after that at the latest. So a waiter is
+//! woken in vain once at the most. The bound is counted in what is handed over, not in time, and tests check it so.
 //!
 //! # Cost
 //!

@@ -6,6 +6,27 @@
 //! | `--cfg tricorne_loom` | `loom`, which tries every interleaving of a small model |
 //! | `--cfg tricorne_shuttle` | `shuttle`, which tries random interleavings of a larger one |
 //!
+//! Use it in code that is built on this crate's primitives and is to be checked by such a model, too; other code takes the
+//! standard library.
+//!
+//! ```
+//! use tricorne_sync::prim::atomic::{AtomicUsize, Ordering};
+//! use tricorne_sync::prim::{Arc, Mutex, Parker, lock, thread};
+//!
+//! let (log, done, sleeper) = (Arc::new(Mutex::new(vec![])), Arc::new(AtomicUsize::new(0)), Arc::new(Parker::new()));
+//! let worker = thread::spawn({
+//!     let (log, done, sleeper) = (Arc::clone(&log), Arc::clone(&done), Arc::clone(&sleeper));
+//!     move || {
+//!         lock(&log).push("worked");
+//!         done.store(1, Ordering::Release);
+//!         sleeper.unpark();
+//!     }
+//! });
+//! sleeper.park_deadline(None);
+//! assert_eq!((done.load(Ordering::Acquire), lock(&log).as_slice()), (1, ["worked"].as_slice()));
+//! worker.join().unwrap();
+//! ```
+//!
 //! The flags are the project's own: one named plainly `loom` would change dependencies too.
 //!
 //! [`Arc`] and [`Weak`] are always those of `std`. Reference counts are not what the models check, `std::task::Wake`

@@ -2,6 +2,27 @@
 //!
 //! Use it where the number of something has to be kept within a limit (downloads, connections, bytes in memory), and nothing
 //! has to be handed over. With one permit it is a lock without data; a [`Lock`](crate::Lock) says so more clearly.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicUsize, Ordering};
+//! use std::thread;
+//! use tricorne_sync::Semaphore;
+//!
+//! let (memory, in_use) = (Semaphore::new(100), AtomicUsize::new(0));
+//! thread::scope(|scope| {
+//!     for size in [60, 30, 50, 80] {
+//!         let (memory, in_use) = (&memory, &in_use);
+//!         scope.spawn(move || {
+//!             let held = memory.acquire(size).expect("nobody closes it");
+//!             let now = in_use.fetch_add(size, Ordering::Relaxed) + size;
+//!             assert!(now <= 100, "whoever comes too many waits");
+//!             in_use.fetch_sub(size, Ordering::Relaxed);
+//!             drop(held);
+//!         });
+//!     }
+//! });
+//! assert_eq!(memory.available(), 100);
+//! ```
 
 use std::fmt;
 use std::future::Future;

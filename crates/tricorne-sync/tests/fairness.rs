@@ -1,22 +1,23 @@
-//! What is promised about order and bounds, as properties: the lock against a model, queue histories, starvation, and a gauge
-//! under a million operations.
+//! What is promised about order and bounds, as properties: the lock against a model, queue histories, how often one can be
+//! overtaken, and a gauge under a million operations.
 #![cfg(not(any(tricorne_loom, tricorne_shuttle)))]
 
 mod common;
 #[path = "common/history.rs"]
 mod history;
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Task, block_on};
 use history::{Call, Got, History};
 use proptest::prelude::*;
-use tricorne_sync::raw::RawLock;
-use tricorne_sync::{Closed, Lock, PutError, Queue, Semaphore, TryGetError};
+use tricorne_sync::raw::{RawLock, RawSemaphore};
+use tricorne_sync::{Closed, PutError, Queue, Semaphore, TryAcquireError, TryGetError};
 
 /// A deep check asks for more of everything.
 fn deep() -> bool {
@@ -215,48 +216,210 @@ fn queue_histories_are_linearisable() {
     }
 }
 
-/// Threads that never let go of the lock for longer than an instant do not keep others out.
-#[test]
-fn nobody_starves_at_a_lock() {
-    let (lock, stop) = (Lock::new(0_u64), AtomicBool::new(false));
-    let began = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    *lock.lock() += 1;
-                }
-            });
-        }
-        let polite = [(); 4].map(|()| scope.spawn(|| (0..25).for_each(|_| *lock.lock() += 1)));
-        for thread in polite {
-            thread.join().unwrap();
-        }
-        stop.store(true, Ordering::Relaxed);
-    });
-    assert!(began.elapsed() < Duration::from_secs(20), "100 turns took {:?}", began.elapsed());
+/// A step against those who wait for a lock, or for items of a queue.
+#[derive(Debug, Clone)]
+enum Push {
+    /// A lock is let go; an item is put.
+    Supply,
+    /// One that runs takes what it can get, without waiting.
+    Barge,
+    Wait,
+    /// One of those that were woken gets to run.
+    Run(usize),
+    GiveUp(usize),
 }
 
-/// A consumer that waits gets its item although others take all they can: once woken in vain it is promised the next.
+fn push() -> impl Strategy<Value = Push> {
+    prop_oneof![
+        5 => Just(Push::Supply),
+        5 => Just(Push::Barge),
+        3 => Just(Push::Wait),
+        3 => any::<usize>().prop_map(Push::Run),
+        1 => any::<usize>().prop_map(Push::GiveUp),
+    ]
+}
+
+/// One that waits, and what was done to it.
+struct Waiting<'a> {
+    task: Task<'a, ()>,
+    /// Of the wake-ups it has had, how many it has answered.
+    answered: usize,
+    /// Once it was woken and found nothing: how many supplies may still go to others.
+    others: Option<usize>,
+}
+
+/// Runs `steps` and checks the bound, which knows no time: a waiter is woken in vain once at the most. From then on what is
+/// supplied goes to those in line only, in turn: with `n` before it, the waiter is served by the supply `n + 1` at the latest,
+/// whatever those do who do not wait.
+fn overtaken_during_one_wake_up<'a>(
+    steps: Vec<Push>,
+    supply: impl Fn(),
+    barge: impl Fn(),
+    wait: impl Fn() -> Task<'a, ()>,
+    served: impl Fn(),
+) -> Result<(), TestCaseError> {
+    let mut line: Vec<Waiting<'a>> = Vec::new();
+    for step in steps {
+        match step {
+            Push::Supply => {
+                supply();
+                for waiting in line.iter_mut().filter(|waiting| waiting.task.wakes() < 2) {
+                    if let Some(others) = &mut waiting.others {
+                        prop_assert!(*others > 0, "its turn had come, and it was not served");
+                        *others -= 1;
+                    }
+                }
+            }
+            Push::Barge => barge(),
+            Push::Wait => {
+                let mut task = wait();
+                match task.poll() {
+                    Some(()) => served(),
+                    None => line.push(Waiting { task, answered: 0, others: None }),
+                }
+            }
+            Push::Run(choice) => {
+                let woken = line.iter().enumerate().filter(|(_, one)| one.task.wakes() > one.answered);
+                let woken: Vec<usize> = woken.map(|(at, _)| at).collect();
+                if !woken.is_empty() {
+                    let at = woken[choice % woken.len()];
+                    let one = &mut line[at];
+                    if one.task.poll().is_some() {
+                        line.remove(at);
+                        served();
+                    } else {
+                        prop_assert_eq!(one.answered, 0, "woken in vain more than once");
+                        one.answered = one.task.wakes();
+                        one.others = Some(at);
+                    }
+                }
+            }
+            Push::GiveUp(choice) if !line.is_empty() => drop(line.remove(choice % line.len())),
+            Push::GiveUp(_) => {}
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn at_a_lock_one_is_overtaken_during_one_wake_up(steps in prop::collection::vec(push(), 1..200)) {
+        let (lock, holder) = (RawLock::new(), Cell::new(false));
+        let supply = || if holder.take() { lock.unlock().expect("somebody holds it") };
+        let barge = || if lock.try_lock() { holder.set(true) };
+        let wait = || Task::new(async { lock.lock_async().await });
+        overtaken_during_one_wake_up(steps, supply, barge, wait, || holder.set(true))?;
+    }
+
+    #[test]
+    fn at_a_queue_one_is_overtaken_during_one_wake_up(steps in prop::collection::vec(push(), 1..200)) {
+        let queue = Queue::unbounded();
+        let wait = || Task::new(async { queue.get_async().await.expect("nobody closes it") });
+        overtaken_during_one_wake_up(steps, || queue.put(()).unwrap(), || assert_ne!(queue.try_get(), Err(TryGetError::Closed)), wait, || {})?;
+    }
+
+    /// Permits, and room in a queue: whoever waits is overtaken by nobody, and woken when it is served.
+    #[test]
+    fn for_permits_and_room_nobody_is_overtaken(steps in prop::collection::vec(push(), 1..200)) {
+        let (permits, queue) = (RawSemaphore::new(0), Queue::bounded(1));
+        queue.put(usize::MAX).unwrap();
+        let mut line: VecDeque<(Task<'_, ()>, Task<'_, ()>)> = VecDeque::new();
+        for (name, step) in steps.into_iter().enumerate() {
+            match step {
+                Push::Supply => {
+                    permits.release(1);
+                    let _ = queue.try_get();
+                    if let Some((mut permit, mut room)) = line.pop_front() {
+                        prop_assert_eq!((permit.wakes(), room.wakes()), (1, 1), "the supply is for the first");
+                        prop_assert_eq!((permit.poll(), room.poll()), (Some(()), Some(())));
+                    }
+                }
+                Push::Barge if line.is_empty() => {
+                    let _ = (permits.try_acquire(1), queue.try_put(name));
+                }
+                Push::Barge => {
+                    prop_assert_eq!(permits.try_acquire(1), Err(TryAcquireError::NoPermits));
+                    prop_assert_eq!(queue.try_put(name), Err(PutError::Full(name)));
+                }
+                // Both lines are kept equal: one waits at both or at neither.
+                Push::Wait if permits.available() == 0 && queue.is_full() => {
+                    let mut permit = Task::new(async { permits.acquire_async(1).await.expect("open") });
+                    let put = queue.put_async(name);
+                    let mut room = Task::new(async move { put.await.expect("open") });
+                    prop_assert_eq!((permit.poll(), room.poll()), (None, None));
+                    line.push_back((permit, room));
+                }
+                Push::GiveUp(choice) if !line.is_empty() => drop(line.remove(choice % line.len())),
+                Push::Wait | Push::Run(_) | Push::GiveUp(_) => {}
+            }
+            for (permit, room) in &line {
+                prop_assert_eq!((permit.wakes(), room.wakes()), (0, 0));
+            }
+        }
+    }
+}
+
+/// Lets a task run some time after it was woken; says how often that was.
+fn run_counting(mut task: Task<'_, ()>, some_time: impl Fn()) -> usize {
+    loop {
+        let seen = task.wakes();
+        if task.poll().is_some() {
+            return task.wakes();
+        }
+        while task.wakes() == seen {
+            thread::yield_now();
+        }
+        some_time();
+    }
+}
+
+/// Threads that take all they can get do not keep one out that waits: it has its turn at the second wake-up.
 #[test]
-fn nobody_starves_at_a_queue() {
-    let (queue, stop) = (Queue::bounded(1), AtomicBool::new(false));
-    let began = Instant::now();
-    thread::scope(|scope| {
-        scope.spawn(|| while queue.put(()).is_ok() {});
+fn a_turn_takes_two_wake_ups_against_threads_that_push() {
+    let (lock, queue, permits) = (RawLock::new(), Queue::bounded(1), RawSemaphore::new(1));
+    let (stop, turns) = (AtomicBool::new(false), if deep() { 5_000 } else { 200 });
+    let pushes = AtomicUsize::new(0);
+    // It is slow to wake up: meanwhile the others have had many tries.
+    let some_time = || {
+        let before = pushes.load(Ordering::Relaxed);
+        while pushes.load(Ordering::Relaxed) < before + 20 {
+            thread::yield_now();
+        }
+    };
+    let most = thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
+                    if lock.try_lock() {
+                        lock.unlock().unwrap();
+                    }
                     let _ = queue.try_get();
+                    if permits.try_acquire(1).is_ok() {
+                        permits.release(1);
+                    }
+                    pushes.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let polite = scope.spawn(|| (0..50).for_each(|_| queue.get().unwrap()));
-        polite.join().unwrap();
+        scope.spawn(|| while queue.put(()).is_ok() {});
+        let polite = scope.spawn(|| {
+            let turn = |_| {
+                let at_lock = run_counting(Task::new(async { lock.lock_async().await }), some_time);
+                lock.unlock().unwrap();
+                let at_queue = run_counting(Task::new(async { queue.get_async().await.unwrap() }), some_time);
+                let at_permits =
+                    run_counting(Task::new(async { permits.acquire_async(1).await.unwrap() }), some_time);
+                permits.release(1);
+                [at_lock, at_queue, at_permits]
+            };
+            (0..turns).map(turn).fold([0; 3], |most, now| [0, 1, 2].map(|at| most[at].max(now[at])))
+        });
+        let most = polite.join();
         stop.store(true, Ordering::Relaxed);
         queue.close();
+        most.unwrap()
     });
-    assert!(began.elapsed() < Duration::from_secs(20), "50 items took {:?}", began.elapsed());
+    assert!(most[0] <= 2 && most[1] <= 2 && most[2] <= 1, "wake-ups per turn: {most:?}");
 }
 
 #[test]

@@ -534,10 +534,12 @@ impl Model {
             self.items.push_back(item);
             self.accepted.push(item.0);
         }
-        while self.unclaimed() > self.nudged.len() && !self.asleep.is_empty() {
-            let consumer = self.asleep.remove(0);
-            *self.woken.entry(consumer.name).or_default() += 1;
-            if consumer.insists { &mut self.promised } else { &mut self.nudged }.push(consumer);
+        while let Some(&first) = self.asleep.first()
+            && self.unclaimed() > if first.insists { 0 } else { self.nudged.len() }
+        {
+            self.asleep.remove(0);
+            *self.woken.entry(first.name).or_default() += 1;
+            if first.insists { &mut self.promised } else { &mut self.nudged }.push(first);
         }
         if self.is_finished() {
             for consumer in self.asleep.iter_mut().filter(|consumer| !consumer.told) {

@@ -72,7 +72,8 @@ pub type PriorityQueue<T> = OrderedQueue<T, Priority>;
 ///
 /// Consumers are served in that order too, but one that runs may take an item while the one that was woken for it is still
 /// waking up: as long as there is something to do, nobody waits for a sleeper. Who was woken and found nothing is promised
-/// the next item, and that one nobody else can take. So a consumer is overtaken during one wake-up and no longer.
+/// the next item, or with `n` such consumers before it the item `n + 1`, and that one nobody else can take. So a consumer
+/// is overtaken during one wake-up and no longer.
 ///
 /// # Memory ordering
 ///

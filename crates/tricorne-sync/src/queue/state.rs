@@ -159,12 +159,12 @@ impl<T, O: Order<T>> State<T, O> {
                 self.push(item);
             }
         }
+        // Whoever insists comes before those who are on the way to look, or it would be overtaken for as long as they are.
+        while self.consumers.front_insists() && self.unclaimed() > 0 {
+            self.consumers.grant_front((), deferred);
+        }
         while self.consumers.has_sleepers() && self.unclaimed() > self.consumers.nudged_len() {
-            if self.consumers.front_insists() {
-                self.consumers.grant_front((), deferred);
-            } else {
-                self.consumers.nudge_front(deferred);
-            }
+            self.consumers.nudge_front(deferred);
         }
         if self.is_finished() {
             self.consumers.wake_all(deferred);

@@ -31,7 +31,7 @@
 //!
 //! # Fork
 //!
-//! Each has a `reinit_after_fork`, to be called in the child of a forked process while it has one thread. It works even if
+//! Each of these (not the queues, nor a cancel token) has a `reinit_after_fork`, to be called in the child of a forked process while it has one thread. It works even if
 //! another thread of the parent was inside the primitive in the moment of the fork.
 
 mod lock;
