@@ -23,7 +23,9 @@ use shuttle::future::block_on;
 use shuttle::scheduler::RandomScheduler;
 use shuttle::{Config, Runner, thread};
 use tricorne_sync::prim::atomic::{AtomicUsize, Ordering};
-use tricorne_sync::{CancelToken, Condition, Lock, PriorityQueue, PutError, Queue, Semaphore, TryGetError};
+use tricorne_sync::{
+    CancelToken, Condition, Lock, Owner, PriorityQueue, PutError, Queue, RLock, Semaphore, TryGetError,
+};
 
 /// Random schedules per scene.
 const SCHEDULES: usize = 5_000;
@@ -291,5 +293,88 @@ fn turns_go_round_although_one_gives_up() {
             player.join().unwrap();
         }
         assert_eq!(*turn.lock(), 9);
+    });
+}
+
+/// Batches by weight beside single items, some given up half-way: each item is taken or given back, once.
+#[test]
+fn batches_that_are_given_up_lose_nothing() {
+    check(|| {
+        let queue = Arc::new(Queue::bounded_weighted(2, 5));
+        let start = |work: fn(&Queue<u64>) -> u64| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || work(&queue))
+        };
+        // What each producer has left of 1 + 2 + 3 + 4.
+        let producers = [
+            start(|queue| {
+                queue.put_many_weighted(1..5, |item| *item).unwrap();
+                0
+            }),
+            start(|queue| {
+                let mut batch = queue.put_many_weighted_async(1..5, |item| *item);
+                for _ in 0..3 {
+                    let polled = pin!(&mut batch).poll(&mut Context::from_waker(Waker::noop()));
+                    if let Poll::Ready(outcome) = polled {
+                        outcome.unwrap();
+                        return 0;
+                    }
+                    thread::yield_now();
+                }
+                batch.give_up().err().map_or(0, |rest| rest.into_inner().into_iter().sum())
+            }),
+            start(|queue| {
+                let rest = queue.try_put_many(1..5).err();
+                rest.map_or(0, |rest| rest.into_inner().into_iter().sum())
+            }),
+        ];
+        let consumers = [
+            start(|queue| std::iter::from_fn(|| queue.get().ok()).sum()),
+            start(|queue| std::iter::from_fn(|| queue.get_batch(2).ok()).flatten().sum()),
+        ];
+        let kept: u64 = producers.into_iter().map(|producer| producer.join().unwrap()).sum();
+        queue.close();
+        let got: u64 = consumers.into_iter().map(|consumer| consumer.join().unwrap()).sum();
+        assert_eq!(kept + got, 30);
+        let stats = queue.stats();
+        assert!(stats.high_water_items <= 2 && stats.high_water_weight <= 5, "{stats:?}");
+    });
+}
+
+/// The turns again, with tasks that hold a re-entrant lock by their handles.
+#[test]
+fn turns_go_round_with_a_re_entrant_lock() {
+    check(|| {
+        let shared = Arc::new((RLock::new(AtomicUsize::new(0)), Condition::new()));
+        let players = [0, 1].map(|player| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                let ((turn, changed), me) = (&*shared, Owner::unique());
+                for _ in 0..3 {
+                    block_on(async {
+                        let guard = turn.lock_async(me).await;
+                        let other = |turn: &AtomicUsize| turn.load(Ordering::Relaxed) % 2 != player;
+                        let guard = changed.wait_while_async(guard, |guard| other(guard)).await;
+                        let again = turn.lock_async(me).await;
+                        again.store(guard.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        changed.notify_all();
+                    });
+                }
+            })
+        });
+        let ((turn, changed), me) = (&*shared, Owner::unique());
+        for _ in 0..3 {
+            let mut wait = pin!(async { changed.wait_async(turn.lock_async(me).await).await });
+            for _ in 0..2 {
+                if wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+                    break;
+                }
+                thread::yield_now();
+            }
+        }
+        for player in players {
+            player.join().unwrap();
+        }
+        assert_eq!(turn.lock().load(Ordering::Relaxed), 6);
     });
 }
