@@ -1,11 +1,11 @@
 //! Putting many items with one call.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use std::vec;
 
 use super::OrderedQueue;
 use super::operations::PutOne;
@@ -165,7 +165,8 @@ impl<T, O: Order<T>> OrderedQueue<T, O> {
         mut weight_of: impl FnMut(&T) -> u64,
     ) -> PutMany<'_, T, O> {
         let weigh = |value| Item { weight: weight_of(&value), value };
-        PutMany { queue: self, next: None, rest: items.into_iter().map(weigh).collect() }
+        let items: Vec<_> = items.into_iter().map(weigh).collect();
+        PutMany { queue: self, next: None, rest: items.into_iter() }
     }
 }
 
@@ -180,7 +181,7 @@ pub struct PutMany<'a, T, O: Order<T> = Fifo> {
     /// The first that there was no room for, in line.
     next: Option<Wait<'a, OrderedQueue<T, O>, PutOne<T, O>>>,
     /// What comes after it.
-    rest: VecDeque<Item<T>>,
+    rest: vec::IntoIter<Item<T>>,
 }
 
 // Nothing in it is ever pinned.
@@ -210,7 +211,7 @@ impl<T, O: Order<T>> PutMany<'_, T, O> {
     /// All forms with a time limit. The clock is looked at only if one has to wait.
     fn block_until(mut self, deadline: impl FnOnce() -> Option<Instant>) -> Result<(), PutError<Vec<T>>> {
         self.put_what_fits();
-        if self.rest.is_empty() {
+        if self.rest.len() == 0 {
             return Ok(());
         }
         match block_deadline(&mut self, deadline()) {
@@ -229,7 +230,7 @@ impl<T, O: Order<T>> PutMany<'_, T, O> {
 
     /// What was not put, in its order.
     fn not_put(&mut self, next: Option<T>) -> Vec<T> {
-        next.into_iter().chain(self.rest.drain(..).map(|item| item.value)).collect()
+        next.into_iter().chain(self.rest.by_ref().map(|item| item.value)).collect()
     }
 }
 
@@ -247,7 +248,7 @@ impl<T, O: Order<T>> Future for PutMany<'_, T, O> {
                 }
             }
             this.put_what_fits();
-            match this.rest.pop_front() {
+            match this.rest.next() {
                 None => return Poll::Ready(Ok(())),
                 Some(item) => this.next = Some(Wait::new(this.queue, PutOne::of(item))),
             }

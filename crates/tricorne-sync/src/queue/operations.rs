@@ -132,7 +132,9 @@ impl<T, O: Order<T>> Take<T, O, Vec<T>> {
             max: max.max(1),
             take: |state, max| {
                 let count = state.unclaimed().min(max);
-                Some((0..count).map_while(|_| state.pop()).collect())
+                let mut items = Vec::with_capacity(count);
+                items.extend((0..count).map_while(|_| state.pop()));
+                Some(items)
             },
         }
     }

@@ -1,7 +1,7 @@
 //! What a queue's mutex guards, and the rules by which items and waiters come together.
 
-use std::collections::VecDeque;
 use std::time::Instant;
+use std::vec;
 
 use super::order::{Item, Order, Store};
 use super::{QueueStats, TooManyDone};
@@ -106,10 +106,11 @@ impl<T, O: Order<T>> State<T, O> {
     }
 
     /// Puts the first of `items` that fit, if nobody waits before them.
-    pub(super) fn put_what_fits(&mut self, items: &mut VecDeque<Item<T>>, deferred: &mut Deferred) {
+    pub(super) fn put_what_fits(&mut self, items: &mut vec::IntoIter<Item<T>>, deferred: &mut Deferred) {
         while !self.closed
             && self.producers.is_empty()
-            && let Some(item) = items.pop_front_if(|item| self.has_room(item.weight))
+            && items.as_slice().first().is_some_and(|item| self.has_room(item.weight))
+            && let Some(item) = items.next()
         {
             self.push(item);
         }
