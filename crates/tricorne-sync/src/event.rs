@@ -38,7 +38,7 @@ use crate::wait::{
 /// # Memory ordering
 ///
 /// What a thread did before [`set`](Self::set) is visible to whoever sees the event set, by waiting or by
-/// [`is_set`](Self::is_set).
+/// [`is_set`](Self::is_set), and to whoever [clears](Self::clear) it afterwards.
 ///
 /// # Cancel safety
 ///
@@ -58,7 +58,7 @@ use crate::wait::{
 /// assert!(ready.is_set());
 /// ```
 pub struct Event {
-    /// Written only under the lock; read without it where that is enough.
+    /// Changed only under the lock; read without it where that is enough.
     set: AtomicBool,
     waiters: Renewable<WaitList<()>>,
 }
@@ -70,7 +70,18 @@ impl Event {
     }
 
     /// Sets it and releases all who wait, even if it is cleared again before they get to run.
+    #[inline]
     pub fn set(&self) {
+        // Set already: nobody sleeps, or whoever set it is about to wake them. Written once more rather than only read, so that what came
+        // before this call is visible to a `clear` that comes after it: whoever clears first and then looks for work finds it.
+        let again = self.set.load(Ordering::Relaxed)
+            && self.set.compare_exchange(true, true, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !again {
+            self.set_first();
+        }
+    }
+
+    fn set_first(&self) {
         update(self.waiters.get(), |waiters, deferred| {
             // Release: pairs with the load in `is_set`.
             self.set.store(true, Ordering::Release);
@@ -81,7 +92,8 @@ impl Event {
     /// Makes later waits wait again.
     pub fn clear(&self) {
         let _waiters = lock(self.waiters.get());
-        self.set.store(false, Ordering::Release);
+        // Not a plain store: it takes up what came before the last `set`, which may have been one without the lock.
+        self.set.swap(false, Ordering::AcqRel);
     }
 
     /// Whether it is set.

@@ -52,3 +52,25 @@ fn a_waiter_that_gives_up_disturbs_nobody() {
         let _ = impatient.join().unwrap();
     });
 }
+
+#[test]
+fn who_clears_and_then_looks_misses_nothing() {
+    bounded_model(|| {
+        let event = Arc::new(Event::new());
+        let data = Arc::new(AtomicUsize::new(0));
+        event.set();
+        let setter = {
+            let (event, data) = (Arc::clone(&event), Arc::clone(&data));
+            thread::spawn(move || {
+                data.store(1, Ordering::Relaxed);
+                event.set();
+            })
+        };
+        event.clear();
+        if data.load(Ordering::Relaxed) == 0 {
+            event.wait();
+        }
+        assert_eq!(data.load(Ordering::Relaxed), 1);
+        setter.join().unwrap();
+    });
+}
