@@ -94,7 +94,7 @@ class ThreadPoolExecutor(_native.ThreadPool, Executor, concurrent.futures.Thread
         """Call ``fn`` for each item of the iterables, several at a time, and iterate over the results.
 
         It is lazy: only so many tasks have been submitted whose results were not yet taken. ``buffersize`` says how many; by default it
-        is 4 for each worker, and up to 32 while tasks are so short that it is worth it. The iterables are advanced by the thread that
+        is 4 for each worker, and up to 512 in all while tasks are so short that it is worth it. The iterables are advanced by the thread that
         calls this, iterates, or calls :meth:`shutdown`, which without a ``buffersize`` runs the rest of maps that were not iterated to
         their end. A map that was iterated and dropped is cancelled.
 

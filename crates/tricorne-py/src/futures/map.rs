@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyBaseException, PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyIterator, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
+use tricorne::sync::raw::Owner;
 
 use super::future::{FutureCore, Outcome};
 use super::thread_pool::ThreadPool;
@@ -28,9 +28,11 @@ use crate::{error, wait};
 /// Tasks shorter than this are not worth a hand-over of the interpreter each: the window grows until a hand-over serves many.
 const TINY_TASK: Duration = Duration::from_micros(50);
 
-/// The standard window, in tasks for each worker, and how far it grows for tiny tasks.
+/// The standard window, in tasks for each worker.
 const WINDOW_PER_WORKER: usize = 4;
-const GROWN_PER_WORKER: usize = 32;
+
+/// How far the window grows for tiny tasks. A hand-over to a worker and back is some four wake-ups, whatever the number of workers.
+const GROWN: usize = 512;
 
 /// What `map` was asked for.
 pub(crate) struct Options {
@@ -53,12 +55,14 @@ pub(crate) struct MapState {
 struct Books {
     /// `None` while somebody advances it, and once it is used up or cut off.
     source: Option<Source>,
-    advancing: Option<ThreadId>,
+    advancing: Option<Owner>,
     /// Those who wait until nobody advances it.
     waiting: Vec<Waker>,
     /// The tasks in the window, oldest first.
     tasks: VecDeque<Py<FutureCore>>,
     window: usize,
+    /// How many tasks are left when the window is filled up again.
+    low: usize,
     largest_window: usize,
     iterated: bool,
     /// Nobody will ask for results.
@@ -110,8 +114,11 @@ impl MapState {
     fn advance(self: &Arc<Self>, py: Python<'_>, goal: Goal) -> PyResult<()> {
         let source = {
             let mut books = self.lock();
+            if matches!(goal, Goal::Window) && books.tasks.len() > books.low {
+                return Ok(());
+            }
             let Some(source) = books.source.take() else { return Ok(()) };
-            books.advancing = Some(thread::current().id());
+            books.advancing = Some(Owner::current_thread());
             source
         };
         let advanced = self.advance_source(py, &source, goal);
@@ -230,7 +237,7 @@ impl MapState {
         {
             let mut books = self.lock();
             // The input itself asks for a result that may depend on it. (Another thread may be at it: `shutdown`.)
-            if books.advancing == Some(thread::current().id()) {
+            if books.advancing == Some(Owner::current_thread()) {
                 return Err(PyValueError::new_err("the map is already being advanced"));
             }
             books.iterated = true;
@@ -352,6 +359,8 @@ impl MapState {
         let (now, count) = (Instant::now(), books.since_waited);
         if self.options.buffer_size.is_none() && now - books.waited < TINY_TASK.saturating_mul(count) {
             books.window = (books.window * 2).min(books.largest_window);
+            // Many at a time: what is left lasts until the next are there.
+            books.low = books.window / 2;
         }
         books.waited = now;
         books.since_waited = 0;
@@ -360,7 +369,7 @@ impl MapState {
     /// Submits the rest of the input; `wait` keeps to the window meanwhile.
     pub(crate) fn run_out(self: &Arc<Self>, py: Python<'_>, wait: bool) -> PyResult<()> {
         // The input itself may shut the pool down: it cannot be advanced before it returns.
-        if self.lock().advancing == Some(thread::current().id()) {
+        if self.lock().advancing == Some(Owner::current_thread()) {
             return Ok(());
         }
         while self.wait_until_let_go(py)? {}
@@ -490,7 +499,8 @@ impl MapIterator {
             waiting: Vec::new(),
             tasks: VecDeque::new(),
             window,
-            largest_window: workers * GROWN_PER_WORKER,
+            low: window - 1,
+            largest_window: GROWN.max(window),
             iterated: false,
             orphan: false,
             cut_off: false,

@@ -83,8 +83,8 @@ impl Context {
 }
 
 thread_local! {
-    /// A context without variables, as the last task has left it.
-    static EMPTY: RefCell<Option<Py<PyAny>>> = const { RefCell::new(None) };
+    /// A context without variables, as the last task has left it, and its method `run`.
+    static EMPTY: RefCell<Option<(Py<PyAny>, Py<PyAny>)>> = const { RefCell::new(None) };
 }
 
 fn attribute(py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
@@ -103,20 +103,22 @@ impl Work {
     /// Makes the call. When this returns, nothing of the task is kept any more.
     pub(crate) fn run(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         static CONTEXT: Once<Py<PyAny>> = Once::new();
-        let (context, was_empty) = match self.context {
-            Context::Set(context) => (context.into_bound(py), false),
-            Context::Empty => {
-                let context = match EMPTY.take() {
-                    Some(context) => context.into_bound(py),
-                    None => CONTEXT.get_or_try_init(py, || attribute(py, "Context"))?.bind(py).call0()?,
-                };
-                (context, true)
+        let run = |context: &Bound<'_, PyAny>| context.getattr(intern!(py, "run")).map(Bound::unbind);
+        if let Context::Set(context) = self.context {
+            return self.call.make(run(context.bind(py))?.bind(py)).map(Bound::unbind);
+        }
+        let (context, run) = match EMPTY.take() {
+            Some(kept) => kept,
+            None => {
+                let context = CONTEXT.get_or_try_init(py, || attribute(py, "Context"))?.bind(py).call0()?;
+                let run = run(&context)?;
+                (context.unbind(), run)
             }
         };
-        let outcome = self.call.make(&context.getattr(intern!(py, "run"))?);
-        if was_empty && context.len()? == 0 {
+        let outcome = self.call.make(run.bind(py));
+        if context.bind(py).len()? == 0 {
             // Not kept beyond the thread: its end drops it while it is attached, see `worker`.
-            drop(EMPTY.replace(Some(context.unbind())));
+            drop(EMPTY.replace(Some((context, run))));
         }
         outcome.map(Bound::unbind)
     }
