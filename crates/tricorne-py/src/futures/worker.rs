@@ -618,13 +618,20 @@ impl Initializer {
 /// What a worker does, from its beginning to its end.
 fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
     POOL.set(Some(Arc::clone(shared)));
-    // Attached for good, so that Python sees one thread with one state; what waits is detached.
-    let _ = Python::try_attach(|py| {
-        work_attached(py, shared, name, initializer);
-        if wait::process() == shared.process {
-            take_leave(py);
+    // Python need not know of a worker that is never called. An initializer is called at once: it may wait for that of another worker.
+    let called = initializer.is_none();
+    if !called || shared.next_call() {
+        // Attached for good, so that Python sees one thread with one state; what waits is detached.
+        let attached = Python::try_attach(|py| {
+            work_attached(py, shared, name, initializer, called);
+            if wait::process() == shared.process {
+                take_leave(py);
+            }
+        });
+        if attached.is_none() && called {
+            shared.queue().asking -= 1;
         }
-    });
+    }
     if wait::process() != shared.process {
         // The only thread of a forked child: the pool is not this process's.
         return;
@@ -633,8 +640,14 @@ fn work(shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
     shared.wake_joining();
 }
 
-/// The attached part of [`work`].
-fn work_attached(py: Python<'_>, shared: &Arc<Shared>, name: &str, initializer: Option<Initializer>) {
+/// The attached part of [`work`]; `called` if this worker is on its way to a task.
+fn work_attached(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    name: &str,
+    initializer: Option<Initializer>,
+    mut called: bool,
+) {
     if let Err(raised) = introduce(py, name) {
         report(py, "Exception in worker", &raised);
     }
@@ -648,12 +661,13 @@ fn work_attached(py: Python<'_>, shared: &Arc<Shared>, name: &str, initializer: 
     let mut wakes: Vec<Wake> = Vec::new();
     // The wakes of the last tasks come first: the interpreter is free by now.
     while wait::process() == shared.process
-        && py.detach(|| {
-            for wake in wakes.drain(..) {
-                wake.wake();
-            }
-            shared.next_call()
-        })
+        && (mem::take(&mut called)
+            || py.detach(|| {
+                for wake in wakes.drain(..) {
+                    wake.wake();
+                }
+                shared.next_call()
+            }))
     {
         shared.run_tasks(py, switch_interval(py), &mut wakes);
     }
