@@ -1,6 +1,7 @@
 """`tricorne.CancelToken` and `tricorne.graceful`."""
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Iterator
 
@@ -153,12 +155,67 @@ def test_what_an_input_raises_while_the_executors_end_is_raised_after_the_block(
         yield from range(100)
         raise LookupError("no more")
 
+    advancing: set[int] = set()
+
+    def noted() -> Iterator[int]:
+        for item in items():
+            advancing.add(threading.get_ident())
+            yield item
+
     done: list[int] = []
     with pytest.raises(LookupError, match="no more"), graceful(pool := ThreadPoolExecutor(1), other := ThreadPoolExecutor(1)):
-        pool.map(done.append, items())
+        pool.map(done.append, noted())
         late = other.submit(int)
     assert len(done) == 100
     assert late.done()
+    # An input may belong to its thread, like a cursor of a database.
+    assert advancing == {threading.get_ident()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent another way there")
+def test_a_signal_ends_the_run_of_the_rest_of_a_map() -> None:
+    with graceful(pool := ThreadPoolExecutor(1), timeout=30) as stop:
+        view = pool.with_options(retry=1)
+        done: list[int] = []
+        # Without end, so that the block ends by the signal or never.
+        pool.map(done.append, itertools.count())
+        view.map(done.append, itertools.count())
+        threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    assert (stop.signal, stop.drained) == (signal.SIGTERM, True)
+
+
+def test_what_a_callback_raises() -> None:
+    class Leave(BaseException):
+        pass
+
+    def leave() -> None:
+        raise Leave
+
+    token = CancelToken()
+    called: list[int] = []
+    guards = [token.on_cancel(leave), token.on_cancel(lambda: called.append(1))]
+    # An interrupt is not lost, and keeps no other callback from being called.
+    with pytest.raises(Leave):
+        token.cancel()
+    assert called == [1]
+    with pytest.raises(Leave):
+        token.on_cancel(leave)
+    assert len(guards) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_a_timer_of_its_own() -> None:
+    token = CancelToken(0.2)
+    kept = token.on_cancel(lambda: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        called = threading.Event()
+        guard = token.on_cancel(called.set)
+        os._exit(0 if called.wait(30) and guard else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    kept.remove()
 
 
 def test_the_limit_is_a_number() -> None:

@@ -4,11 +4,14 @@ import concurrent.futures
 import gc
 import itertools
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ import pytest
 import tricorne
 from tricorne import CancelToken
 from tricorne.futures import Future, Retry, ThreadPoolExecutor, as_completed, wait
+from tricorne.threading import Condition
 
 HELD = 0.5
 """For so many seconds a worker would be kept by a task that it should not run itself."""
@@ -77,7 +81,11 @@ def keeps_a_callback(owner: Any) -> None:
     owner.kept = CancelToken().on_cancel(lambda: owner)
 
 
-@pytest.mark.parametrize("keep", [keeps_a_map, keeps_as_completed, keeps_a_callback])
+def keeps_an_awaitable(owner: Any) -> None:
+    owner.kept = Condition().wait_for_async(lambda: owner)
+
+
+@pytest.mark.parametrize("keep", [keeps_a_map, keeps_as_completed, keeps_a_callback, keeps_an_awaitable])
 def test_the_collector_finds_cycles(keep: Callable[[Any], None]) -> None:
     owner = Owner()
     keep(owner)
@@ -195,3 +203,113 @@ def test_the_only_worker_runs_attempts_that_come_later() -> None:
     with ThreadPoolExecutor(1) as pool:
         view = pool.with_options(retry=Retry(attempts=3, base_secs=0.01))
         assert pool.submit(lambda: view.submit(fails_twice).result()).result(30) == 3
+
+
+@pytest.mark.parametrize("how", ["wait", "as_completed", "map"])
+def test_the_only_worker_runs_attempts_that_come_later_of_several_futures(how: str) -> None:
+    begun: dict[int, int] = {}
+
+    def fails_twice(item: int) -> int:
+        begun[item] = begun.get(item, 0) + 1
+        if begun[item] < 3:
+            raise ValueError(item)
+        return item
+
+    with ThreadPoolExecutor(1) as pool:
+        view = pool.with_options(retry=Retry(attempts=3, base_secs=0.01))
+
+        def outer() -> list[int]:
+            if how == "map":
+                return list(view.map(fails_twice, range(3), ordered=False))
+            futures = [view.submit(fails_twice, item) for item in range(3)]
+            completed = wait(futures).done if how == "wait" else as_completed(futures)
+            return [future.result() for future in completed]
+
+        assert sorted(pool.submit(outer).result(30)) == [0, 1, 2]
+    assert begun == {0: 3, 1: 3, 2: 3}
+
+
+def test_the_end_of_the_program_cuts_the_pause_before_an_attempt_short() -> None:
+    program = """
+        import threading, time
+        from tricorne.futures import Retry, ThreadPoolExecutor
+
+        attempts = []
+        def fails_first():
+            attempts.append(1)
+            if len(attempts) == 1:
+                raise ValueError
+            return len(attempts)
+
+        pool, other = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+        future = pool.with_options(retry=Retry(attempts=2, base_secs=1e6, max_delay_secs=1e6)).submit(fails_first)
+        while not attempts or pool.stats().running:
+            time.sleep(0.001)
+        other.submit(lambda: print(future.result(), flush=True))
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+def test_a_callback_that_blocks_delays_no_other_limit() -> None:
+    """What is done at the limit of a task runs in a thread of the timer."""
+    with ThreadPoolExecutor(2) as pool:
+        release, blocked = threading.Event(), threading.Event()
+        limited = pool.with_options(timeout=0.02)
+        first = limited.submit(release.wait, 60)
+
+        def block(_: object) -> None:
+            blocked.set()
+            release.wait(60)
+
+        first.add_done_callback(block)
+        assert blocked.wait(30)
+        try:
+            with pytest.raises(tricorne.TimeoutError, match="has run for"):
+                limited.submit(release.wait, 60).result(30)
+        finally:
+            release.set()
+
+
+def test_tasks_of_workers_that_are_still_being_initialized_have_not_begun() -> None:
+    release, initializing = threading.Event(), threading.Semaphore(0)
+
+    def initialize() -> None:
+        initializing.release()
+        release.wait(60)
+
+    pool = ThreadPoolExecutor(2, initializer=initialize)
+    futures = [pool.submit(abs, -1) for _ in range(4)]
+    assert all(initializing.acquire(timeout=30) for _ in range(2))
+    pool.shutdown(wait=False, cancel_futures=True)
+    release.set()
+    pool.shutdown()
+    assert [future.cancelled() for future in futures] == [True] * 4
+
+
+def test_the_rest_of_a_map_that_was_iterated_in_part() -> None:
+    """As in the standard library: kept, all its results can be had after `shutdown`; dropped, it is cancelled."""
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.map(abs, range(100))
+        assert next(kept) == 0
+    assert list(kept) == list(range(1, 100))
+
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    with ThreadPoolExecutor(1) as pool:
+        dropped = pool.map(abs, items())
+        assert next(dropped) == 0
+        del dropped
+    assert len(taken) < 100
+
+    with ThreadPoolExecutor(1) as pool:
+        endless = pool.map(abs, itertools.count(), buffersize=2)
+        assert next(endless) == 0
+    assert next(endless) == 1

@@ -4,6 +4,7 @@ import asyncio
 import copy
 import gc
 import inspect
+import itertools
 import pickle
 import queue as standard
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import tricorne.threading
 from tricorne import queue
 
 CLASSES = ["Queue", "LifoQueue", "PriorityQueue"]
@@ -539,3 +541,48 @@ def test_a_million_items_leave_memory_flat() -> None:
         move()
     assert len(gc.get_objects()) - before < 50
     assert sys.getrefcount(thing) == references
+
+
+def test_a_batch_is_not_lost_when_a_hook_fails_in_the_middle() -> None:
+    class Fails(queue.Queue[int]):
+        def _get(self) -> int:
+            if (item := super()._get()) == 2:
+                self.queue.appendleft(item)
+                raise LookupError
+            return item
+
+    made = Fails()
+    made.put_many(range(4))
+    assert made.get_many(4) == [0, 1]
+    with pytest.raises(LookupError):
+        made.get_many(4)
+
+
+def test_a_batch_lets_other_threads_run() -> None:
+    """An iterator without Python code gives the interpreter up nowhere by itself."""
+    made: queue.Queue[bool] = queue.Queue()
+    ran = tricorne.threading.Event()
+
+    def run() -> None:
+        time.sleep(0.005)
+        ran.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    most = 10_000_000
+    assert made.put_many(itertools.islice(iter(ran.is_set, True), most)) < most
+    thread.join()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_bases_may_both_make_the_queue(name: str) -> None:
+    class Twice(getattr(queue, name)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            for _ in range(2):
+                getattr(queue, name).__init__(self, 3)
+
+    made = Twice()
+    made.put(1)
+    assert (made.maxsize, made.get()) == (3, 1)
+    with pytest.raises(RuntimeError, match="only once"):
+        getattr(queue, name).__init__(made, 4)

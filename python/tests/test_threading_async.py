@@ -347,3 +347,52 @@ def test_a_wake_while_the_loop_makes_the_future() -> None:
 
     assert loop.run_until_complete(main())
     loop.close()
+
+
+@pytest.mark.parametrize("make_lock", [threading.Lock, threading.RLock])
+@pytest.mark.parametrize("way_out", ["async with condition", "async with lock", "release"])
+def test_a_coroutine_closed_in_a_condition_leaves_the_lock_of_others_alone(make_lock: Callable[[], Any], way_out: str) -> None:
+    lock = make_lock()
+    condition = threading.Condition(lock)
+
+    async def wait() -> None:
+        if way_out == "release":
+            await condition.acquire_async()
+            try:
+                await condition.wait_async()
+            finally:
+                lock.release()
+        else:
+            async with condition if way_out == "async with condition" else lock:
+                await condition.wait_async()
+
+    async def main() -> None:
+        waiting = wait()
+        waiting.send(None)
+        assert not lock.locked()
+        taken, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                taken.set()
+                release.wait(30)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert taken.wait(30)
+        waiting.close()
+        assert lock.locked()
+        release.set()
+        holder.join()
+        assert not lock.locked()
+        # Nobody holds it: it is taken back, and released on the way out.
+        waiting = wait()
+        waiting.send(None)
+        waiting.close()
+        assert not lock.locked()
+        # Nothing is left behind: the next way out releases.
+        async with condition:
+            pass
+        assert not lock.locked()
+
+    asyncio.run(main())

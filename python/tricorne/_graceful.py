@@ -10,12 +10,17 @@ from types import FrameType
 from typing import Any
 
 from tricorne import _native
+from tricorne.futures import Executor
 
 __all__ = ["Graceful", "graceful"]
 
 
 # For each handler that a block has set: what asks the block to stop.
 _marks: dict[Any, Callable[[int], None]] = {}
+
+
+class _Hurry(BaseException):
+    """A signal has come while the rest of maps was run."""
 
 
 class Graceful:
@@ -28,6 +33,7 @@ class Graceful:
         """The signal that asked to stop, if one did."""
         self.drained = True
         """After the block: whether the executors had ended their tasks within the limit."""
+        self._may_hurry = False
 
     @property
     def exit_code(self) -> int:
@@ -71,8 +77,7 @@ def graceful(
     Blocks may be nested: a signal asks those around the inner one to stop, too.
 
     What shutting an executor down raises, such as what the input of a map raised that nobody iterated, is raised after the block. The
-    input of such a map is advanced by a thread of this function, so that a signal can still hurry the end: an input that belongs to its
-    thread, such as a cursor of :mod:`sqlite3`, is to be iterated in the block.
+    input of such a map is advanced by this thread; a signal meanwhile ends that.
 
     Signals are handled by the main thread, so elsewhere this raises :class:`ValueError`, as it does for a negative ``timeout``.
     """
@@ -84,6 +89,9 @@ def graceful(
         if stop.signal is not None:
             raise KeyboardInterrupt
         mark(number)
+        if stop._may_hurry:
+            stop._may_hurry = False
+            raise _Hurry
 
     def mark(number: int) -> None:
         """This block is to stop, and so are those around it."""
@@ -122,29 +130,47 @@ def _drain(stop: Graceful, executors: tuple[concurrent.futures.Executor, ...], t
         except BaseException as raised:
             failures.append(raised)
 
+    if not cancel and not stop.is_set():
+        # In this thread: the input of a map may belong to it.
+        failures += _run_out_maps(stop, executors)
+    # Threads, so that a signal can still hurry the end.
     threads = [threading.Thread(target=shut_down, args=(executor,), daemon=True) for executor in executors]
-    hurried = False
-    end = 0.0
-    if not cancel:
-        for thread in threads:
-            thread.start()
-    while True:
-        if not hurried and (cancel or stop.is_set()):
+    hurried = cancel or stop.is_set()
+    end = time.monotonic() + timeout
+    if hurried:
+        _cancel(executors)
+    for thread in threads:
+        thread.start()
+    while (alive := next((thread for thread in threads if thread.is_alive()), None)) is not None:
+        if not hurried and stop.is_set():
             hurried = True
             end = time.monotonic() + timeout
-            for executor in executors:
-                executor.shutdown(wait=False, cancel_futures=True)
-            if cancel:
-                for thread in threads:
-                    thread.start()
-        alive = next((thread for thread in threads if thread.is_alive()), None)
-        if alive is None:
-            # An exception of the block is the one to be seen.
-            if failures and not cancel:
-                raise failures[0]
-            return
+            _cancel(executors)
         if hurried and time.monotonic() >= end:
             stop.drained = False
             return
         # Short, so that a signal meanwhile is noticed.
         alive.join(min(0.05, max(0.0, end - time.monotonic())) if hurried else 0.05)
+    # An exception of the block is the one to be seen.
+    if failures and not cancel:
+        raise failures[0]
+
+
+def _run_out_maps(stop: Graceful, executors: tuple[concurrent.futures.Executor, ...]) -> list[BaseException]:
+    """Run the rest of maps, until a signal comes. Returns what their inputs raised."""
+    failures: list[BaseException] = []
+    with contextlib.suppress(_Hurry):
+        stop._may_hurry = not stop.is_set()
+        for executor in executors:
+            if isinstance(executor, Executor) and not stop.is_set():
+                try:
+                    executor._run_out_maps()
+                except Exception as raised:
+                    failures.append(raised)
+        stop._may_hurry = False
+    return failures
+
+
+def _cancel(executors: tuple[concurrent.futures.Executor, ...]) -> None:
+    for executor in executors:
+        executor.shutdown(wait=False, cancel_futures=True)

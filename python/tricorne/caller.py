@@ -75,6 +75,8 @@ class Caller(Generic[Request, Answer]):
     What a call raises is raised by whoever asked. The queue of requests is bounded: callers wait for room. Closing answers the requests
     that were accepted, and refuses others; so does the end of the program. It belongs to the process that made it.
 
+    What a call for several requests raises is raised, one and the same exception, by each of those who asked.
+
     The function should not ask its own caller: with all workers waiting, nobody would answer.
     """
 
@@ -185,8 +187,9 @@ class Caller(Generic[Request, Answer]):
         except queue.ShutDown:
             raise RuntimeError("the caller is closed") from None
         self._counts.add(requests=1)
+        limit = asyncio.timeout(_left(slot.deadline))
         try:
-            async with asyncio.timeout(_left(slot.deadline)) as limit:
+            async with limit:
                 return await slot.future
         except builtins.TimeoutError as raised:
             if not limit.expired():

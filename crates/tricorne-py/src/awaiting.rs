@@ -33,6 +33,11 @@ enum Phase {
     Out,
 }
 
+/// Python objects that an operation refers to.
+pub(crate) trait Keeps: Send + Sync {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), pyo3::PyTraverseError>;
+}
+
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What an operation gives once its time is over.
@@ -45,6 +50,10 @@ struct Operation {
     cleanup: Option<Work<()>>,
     /// How the operation ends after the cleanup.
     ending: Option<TimedOut>,
+    /// What the work refers to, for the collector.
+    kept: Option<Arc<dyn Keeps>>,
+    /// What is done if it is closed, once the work was dropped.
+    closed: Option<Box<dyn FnOnce() + Send>>,
     /// What the task was given to sleep on; kept so that the waker outlives the sleep.
     waker: Option<Arc<AsyncioWaker>>,
     /// What `loop.call_later` gave for the deadline.
@@ -55,8 +64,16 @@ impl Awaiting {
     /// An awaitable that ends as `work` does, which is polled attached.
     pub(crate) fn new(work: impl Future<Output = Outcome> + Send + 'static) -> Self {
         let work = Box::pin(work);
-        let operation =
-            Operation { work, limit: None, cleanup: None, ending: None, waker: None, timer: None };
+        let operation = Operation {
+            work,
+            limit: None,
+            cleanup: None,
+            ending: None,
+            kept: None,
+            closed: None,
+            waker: None,
+            timer: None,
+        };
         Self(Arc::new(Mutex::new(Phase::Ready(Box::new(operation)))))
     }
 
@@ -79,6 +96,16 @@ impl Awaiting {
     /// If the work is dropped, by time or because the task was cancelled, `cleanup` is done before the awaitable ends.
     pub(crate) fn cleanup(self, cleanup: impl Future<Output = ()> + Send + 'static) -> Self {
         self.with(|operation| operation.cleanup = Some(Box::pin(cleanup)))
+    }
+
+    /// If the coroutine that awaits is closed, which leaves no time for a cleanup, `closed` is called in its thread.
+    pub(crate) fn closed(self, closed: impl FnOnce() + Send + 'static) -> Self {
+        self.with(|operation| operation.closed = Some(Box::new(closed)))
+    }
+
+    /// Shows the collector what the work refers to, which must refer to it through this alone.
+    pub(crate) fn keeping(self, kept: Arc<dyn Keeps>) -> Self {
+        self.with(|operation| operation.kept = Some(kept))
     }
 
     fn with(self, change: impl FnOnce(&mut Operation)) -> Self {
@@ -194,7 +221,15 @@ impl Awaiting {
     /// Gives up at once.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.take() {
-            Phase::Ready(operation) => operation.cancel_timer(py),
+            Phase::Ready(mut operation) => {
+                operation.cancel_timer(py);
+                let closed = operation.closed.take();
+                // It leaves its line, or hands on what it was granted.
+                drop(operation);
+                if let Some(closed) = closed {
+                    closed();
+                }
+            }
             Phase::Python(coroutine) => drop(coroutine.call_method0(py, intern!(py, "close"))?),
             Phase::Out => {}
         }
@@ -204,10 +239,20 @@ impl Awaiting {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         // Never blocks: whoever holds this lock is in Rust code that makes no Python objects.
         match self.0.try_lock().as_deref() {
-            Ok(Phase::Ready(operation)) => visit.call(&operation.timer),
+            Ok(Phase::Ready(operation)) => {
+                visit.call(&operation.timer)?;
+                // Not what its waker refers to: that is in the line of the primitive as well, which the collector does not see. A task
+                // that waits is alive as long as it can be woken.
+                operation.kept.as_ref().map_or(Ok(()), |kept| kept.traverse(&visit))
+            }
             Ok(Phase::Python(coroutine)) => visit.call(coroutine),
             _ => Ok(()),
         }
+    }
+
+    fn __clear__(&self) {
+        let phase = self.take();
+        drop(phase);
     }
 }
 

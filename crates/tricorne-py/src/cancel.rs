@@ -1,9 +1,11 @@
 //! `tricorne.CancelToken`: the Python face of the cancel token.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
 use tricorne::sync;
@@ -32,14 +34,15 @@ impl CancelToken {
     /// Sees to it that the deadline takes effect without anybody looking.
     fn arm(&self, py: Python<'_>) -> PyResult<()> {
         let Some(deadline) = self.token.deadline() else { return Ok(()) };
-        if self.timer.lock().unwrap_or_else(PoisonError::into_inner).is_some() || self.token.is_cancelled() {
+        let armed = |timer: &Option<TimerHandle>| timer.as_ref().is_some_and(TimerHandle::is_of_this_process);
+        if armed(&self.timer.lock().unwrap_or_else(PoisonError::into_inner)) || self.token.is_cancelled() {
             return Ok(());
         }
         let call = Py::new(py, Expire { token: self.token.clone() })?.into_any();
         let handle = timer::call_at(deadline, call, AtEnd::Dropped)?;
         let unneeded = {
             let mut timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-            if timer.is_some() { Some(handle) } else { timer.replace(handle) }
+            if armed(&timer) { Some(handle) } else { timer.replace(handle) }
         };
         if let Some(handle) = unneeded {
             handle.cancel();
@@ -57,6 +60,17 @@ impl Drop for CancelToken {
     }
 }
 
+thread_local! {
+    /// The first interrupt that a callback raised in this thread.
+    static INTERRUPT: Cell<Option<PyErr>> = const { Cell::new(None) };
+}
+
+/// Cancels, and raises what a callback has raised that is not an `Exception`.
+fn cancel(token: &sync::CancelToken) -> PyResult<()> {
+    token.cancel();
+    INTERRUPT.take().map_or(Ok(()), Err)
+}
+
 /// What the timer calls. It keeps the native token only.
 #[pyclass(frozen, module = "tricorne._native")]
 struct Expire {
@@ -65,8 +79,8 @@ struct Expire {
 
 #[pymethods]
 impl Expire {
-    fn __call__(&self) {
-        self.token.cancel();
+    fn __call__(&self) -> PyResult<()> {
+        cancel(&self.token)
     }
 }
 
@@ -128,8 +142,11 @@ impl CancelToken {
     }
 
     /// Cancel this token and all below it, and run their callbacks in this thread. Again, it does nothing.
-    fn cancel(&self) {
-        self.token.cancel();
+    ///
+    /// What a callback raises goes to `sys.unraisablehook`, but for an interrupt, such as KeyboardInterrupt, which is raised here once all
+    /// have run.
+    fn cancel(&self) -> PyResult<()> {
+        cancel(&self.token)
     }
 
     /// Whether it was cancelled or its time is up.
@@ -174,9 +191,10 @@ impl CancelToken {
     }
 
     /// Have `callback()` called when it is cancelled, by the thread that cancels, or by one of Tricorne's at the deadline; at once if it
-    /// is cancelled already. What the callback raises is logged.
+    /// is cancelled already. What the callback raises goes to `sys.unraisablehook`, but for an interrupt, such as KeyboardInterrupt.
     ///
-    /// The callback is taken back when what this returns is dropped.
+    /// The callback is taken back when what this returns is dropped. A forked child makes none of the calls at a deadline that were left in
+    /// its parent.
     fn on_cancel(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<CancelGuard> {
         slf.get().arm(slf.py())?;
         let callback = Arc::new(Mutex::new(Some(callback)));
@@ -184,11 +202,20 @@ impl CancelToken {
         let guard = slf.get().token.on_cancel(move || {
             let _ = Python::try_attach(|py| {
                 let Some(callback) = weak.upgrade().and_then(|callback| take(&callback)) else { return };
-                if let Err(raised) = callback.call0(py) {
-                    raised.write_unraisable(py, Some(callback.bind(py)));
+                match callback.call0(py) {
+                    Ok(_) => {}
+                    Err(raised) if !raised.is_instance_of::<PyException>(py) => {
+                        let first = INTERRUPT.take();
+                        INTERRUPT.set(first.or(Some(raised)));
+                    }
+                    Err(raised) => raised.write_unraisable(py, Some(callback.bind(py))),
                 }
             });
         });
+        // It may have been called at once.
+        if let Some(raised) = INTERRUPT.take() {
+            return Err(raised);
+        }
         Ok(CancelGuard { guard: Mutex::new(Some(guard)), callback, _token: slf.clone().unbind() })
     }
 

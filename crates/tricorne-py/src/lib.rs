@@ -44,7 +44,7 @@ mod _native {
     #[pymodule_export]
     use super::futures::thread_pool::{ThreadPool, finish_pools};
     #[pymodule_export]
-    use super::futures::timer::{TimerHandle, call_later};
+    use super::futures::timer::{TimerHandle, call_after_pause, call_later, hurry_timer};
     #[pymodule_export]
     use super::futures::watch::{AsCompleted, StdWaiter, wait_futures};
     #[pymodule_export]

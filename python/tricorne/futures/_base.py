@@ -131,6 +131,12 @@ class Executor(concurrent.futures.Executor):
         with contextlib.suppress(ValueError):
             (self._maps or []).remove(map)
 
+    def _run_out_maps(self) -> None:
+        """Submit the rest of the maps that are not iterated to their end, as ``shutdown`` does, in this thread."""
+        failure = self._end_maps(wait=True, cancel=False)
+        if failure is not None:
+            raise failure
+
     def _end_maps(self, wait: bool, cancel: bool) -> Exception | None:
         """Run the rest of the maps, or end them. Returns the first thing that an input raised whose map has no consumer."""
         failures = []
@@ -280,7 +286,8 @@ _open_maps: "weakref.WeakSet[GenericMap[Any]]" = weakref.WeakSet()
 
 
 def finish_maps() -> None:
-    """At the end of the program: run the rest of the maps that nobody iterated."""
+    """The first step at the end of the program: end the pauses before further attempts, and run the rest of the maps that nobody iterated."""
+    _native.hurry_timer()
     failures = []
     for map in list(_open_maps):
         try:

@@ -51,7 +51,8 @@ class ExecutorWithOptions(Executor):
     :class:`TimeoutError`; a thread cannot be stopped, so it goes on, and what it returns is dropped.
 
     ``retry`` is a number of further attempts after the first, without delay, or a :class:`Retry`. A task that waits for its next attempt
-    holds no worker. If the executor is shut down meanwhile, it fails with what its last attempt raised.
+    holds no worker. If the executor is shut down meanwhile, it fails with what its last attempt raised. The end of the program cuts the
+    delay short.
     """
 
     def __init__(
@@ -76,6 +77,13 @@ class ExecutorWithOptions(Executor):
         """Shut the executor itself down."""
         failure = self._end_maps(wait, cancel_futures)
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
+        if failure is not None:
+            raise failure
+
+    def _run_out_maps(self) -> None:
+        failure = self._end_maps(wait=True, cancel=False)
+        if isinstance(self._executor, Executor):
+            self._executor._run_out_maps()
         if failure is not None:
             raise failure
 
@@ -183,7 +191,11 @@ class _Task(Generic[T]):
             return
         delay = self.retry.delay_secs(self.failed_attempts)
         if delay > 0:
-            self.delay = _native.call_later(delay, functools.partial(self.submit_again, raised))
+            try:
+                self.delay = _native.call_after_pause(delay, functools.partial(self.submit_again, raised))
+            except RuntimeError:
+                # The program ends, or there can be no more threads.
+                self.end(raised=raised)
             if self.future.done():
                 # Cancelled meanwhile.
                 self.forget()

@@ -116,11 +116,20 @@ class ThreadPoolExecutor(_native.ThreadPool, Executor, concurrent.futures.Thread
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks. Those that were submitted are run, and so are the rest of maps that were not iterated to their end.
 
-        ``wait`` waits until all have ended and the workers are gone. ``cancel_futures`` cancels the tasks that have not begun, and the
-        rest of maps. Calling it again is allowed.
+        ``wait`` waits until all have ended and the workers are gone. ``cancel_futures`` cancels the rest of maps, and the tasks that have
+        not begun; one that a worker is already on its way to counts as begun. Calling it again is allowed.
+
+        The rest of a map is run also if some of its results were taken and it can still be iterated, as by the standard library: all its
+        results can be had afterwards, and are kept until then. An input without end therefore needs a ``buffersize``, or to be closed.
         """
         failure = self._end_maps(wait, cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)
+        if failure is not None:
+            raise failure
+
+    def _run_out_maps(self) -> None:
+        failure = self._end_maps(wait=True, cancel=False)
+        self._run_out()
         if failure is not None:
             raise failure
 

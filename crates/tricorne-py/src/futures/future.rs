@@ -500,7 +500,7 @@ impl FutureCore {
         let core = slf.get();
         loop {
             // A worker that waits for a task of its own pool runs it, and each attempt of one with options.
-            let attempts = AttemptWatch::new(slf)?;
+            let attempts = AttemptWatch::new(std::slice::from_ref(slf.as_any()))?;
             worker::run_inline_until(slf, deadline)?;
             core.check_process()?;
             let future = slf.clone().unbind();

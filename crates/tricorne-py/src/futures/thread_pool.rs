@@ -169,6 +169,13 @@ impl ThreadPool {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Runs the rest of maps that were not iterated to their end; what the input of one raises is raised when all is done.
+    fn _run_out(&self, py: Python<'_>) -> PyResult<()> {
+        let mut failure = None;
+        run_out(py, &*self.shared()?, true, &mut failure)?;
+        failure.map_or(Ok(()), Err)
+    }
+
     /// Workers, tasks being run, tasks waiting, tasks submitted so far, tasks ended so far.
     fn _stats(&self) -> PyResult<StatsTuple> {
         let stats = self.shared()?.stats();

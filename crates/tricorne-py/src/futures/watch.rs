@@ -15,7 +15,7 @@ use pyo3::types::{PySet, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
 use super::future::FutureCore;
-use super::worker;
+use super::worker::{self, AttemptWatch};
 use crate::once::intern;
 use crate::{error, timeout, wait};
 
@@ -27,6 +27,16 @@ enum Rule {
     All,
     /// Each is handed out as it comes.
     Each,
+}
+
+/// How a wait ended.
+enum Waited {
+    /// There is something to see.
+    Seen,
+    /// There may be another attempt of a task with options, for this worker to run.
+    Attempt,
+    /// The time is up.
+    InVain,
 }
 
 /// What somebody who watches several futures has seen.
@@ -102,9 +112,25 @@ impl Watch {
 
     /// Waits until there is something to see; false if the time is up before.
     pub(crate) fn wait(self: &Arc<Self>, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
+        Ok(!matches!(self.wait_or_attempt(py, deadline, None)?, Waited::InVain))
+    }
+
+    /// Waits until there is something to see, or to run for a worker that has an [`AttemptWatch`].
+    fn wait_or_attempt(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        deadline: Option<Instant>,
+        attempts: Option<AttemptWatch>,
+    ) -> PyResult<Waited> {
         let watch = Arc::clone(self);
-        let changed = poll_fn(move |context| watch.poll_changed(context.waker()));
-        Ok(wait::wait(py, changed, deadline)?.is_some())
+        let changed = poll_fn(move |context| {
+            if watch.poll_changed(context.waker()).is_ready() {
+                return Poll::Ready(Waited::Seen);
+            }
+            let attempt = attempts.as_ref().map(|attempts| attempts.poll(context.waker()));
+            attempt.map_or(Poll::Pending, |attempt| attempt.map(|()| Waited::Attempt))
+        });
+        Ok(wait::wait(py, changed, deadline)?.unwrap_or(Waited::InVain))
     }
 
     fn poll_changed(&self, waker: &Waker) -> Poll<()> {
@@ -264,7 +290,7 @@ pub(crate) fn wait_futures<'py>(
     // One more than there are, until all have the watch: it is not over before.
     watch.lock().left = futures.len() + 1;
     let mut watching = Watching::new(Arc::clone(&watch));
-    let waited = (|| {
+    let waited: PyResult<()> = (|| {
         for future in &futures {
             if let Some(failed) = watching.leave_with(future)? {
                 watch.note(future, failed);
@@ -275,16 +301,22 @@ pub(crate) fn wait_futures<'py>(
             seen.left = seen.left.saturating_sub(1);
             seen.over |= seen.left == 0;
         }
-        // A worker that waits for tasks of its own pool runs them.
-        for future in &futures {
-            if watch.lock().over {
-                break;
+        loop {
+            // A worker that waits for tasks of its own pool runs them, and each attempt of those with options.
+            let attempts = AttemptWatch::new(&futures)?;
+            for future in &futures {
+                if watch.lock().over {
+                    break;
+                }
+                if let Ok(core) = future.cast::<FutureCore>() {
+                    worker::run_inline_until(core, deadline)?;
+                }
             }
-            if let Ok(core) = future.cast::<FutureCore>() {
-                worker::run_inline_until(core, deadline)?;
+            match watch.wait_or_attempt(py, deadline, attempts)? {
+                Waited::Attempt => {}
+                Waited::Seen | Waited::InVain => return Ok(()),
             }
         }
-        watch.wait(py, deadline)
     })();
     for future in &futures {
         watching.take_from(future)?;
@@ -318,6 +350,21 @@ impl AsCompleted {
     fn rest(&self) -> MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// If this thread is a worker and there are tasks with options: watches for their attempts, and has it look at each of them.
+    fn watch_attempts(&self, py: Python<'_>) -> PyResult<Option<AttemptWatch>> {
+        if !worker::is_worker() {
+            return Ok(None);
+        }
+        let futures: Vec<_> = self.rest().futures.values().map(|future| future.bind(py).clone()).collect();
+        let attempts = AttemptWatch::new(&futures)?;
+        if attempts.is_some() {
+            let with_options = futures.iter().filter(|future| worker::has_options(future).unwrap_or(false));
+            let to_run = with_options.map(|future| future.as_ptr() as usize).collect();
+            self.rest().to_run = to_run;
+        }
+        Ok(attempts)
+    }
 }
 
 #[pymethods]
@@ -348,6 +395,7 @@ impl AsCompleted {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let mut attempts = None;
         loop {
             if let Some(future) = self.watch.pop() {
                 let kept = self.rest().futures.remove(&(future.as_ptr() as usize));
@@ -373,9 +421,20 @@ impl AsCompleted {
                 }
                 continue;
             }
-            if !self.watch.wait(py, self.deadline)? {
-                self.close(py)?;
-                return Err(error::TimeoutError::new_err(format!("{left} (of {total}) futures unfinished")));
+            if attempts.is_none() {
+                attempts = self.watch_attempts(py)?;
+                if attempts.is_some() {
+                    // An attempt may have come before it was watched for.
+                    continue;
+                }
+            }
+            match self.watch.wait_or_attempt(py, self.deadline, attempts.take())? {
+                Waited::Seen | Waited::Attempt => {}
+                Waited::InVain => {
+                    self.close(py)?;
+                    let unfinished = format!("{left} (of {total}) futures unfinished");
+                    return Err(error::TimeoutError::new_err(unfinished));
+                }
             }
         }
     }

@@ -79,6 +79,15 @@ fn attempt_of<'py>(future: &Bound<'py, FutureCore>) -> PyResult<Option<Bound<'py
     Ok(attempt.and_then(|attempt| attempt.cast_into::<FutureCore>().ok()))
 }
 
+/// Whether this is the future of a task with options that has not ended.
+pub(crate) fn has_options(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Ok(core) = future.cast::<FutureCore>() else { return Ok(false) };
+    if core.get().phase() != Phase::Pending {
+        return Ok(false);
+    }
+    Ok(core.getattr_opt(intern!(core.py(), "_task"))?.is_some_and(|task| !task.is_none()))
+}
+
 /// How many workers wait for a task with options.
 static WATCHING: AtomicUsize = AtomicUsize::new(0);
 
@@ -90,15 +99,17 @@ pub(crate) struct AttemptWatch {
 }
 
 impl AttemptWatch {
-    /// To be made before the worker looks for an attempt; nothing if that is not what it waits for.
-    pub(crate) fn new(future: &Bound<'_, FutureCore>) -> PyResult<Option<Self>> {
+    /// To be made before the worker looks for an attempt; nothing if it waits for no task with options.
+    pub(crate) fn new(futures: &[Bound<'_, PyAny>]) -> PyResult<Option<Self>> {
         let Some(pool) = own_pool() else { return Ok(None) };
-        let task = future.getattr_opt(intern!(future.py(), "_task"))?;
-        Ok(task.is_some_and(|task| !task.is_none()).then(|| {
-            WATCHING.fetch_add(1, Ordering::SeqCst);
-            let seen = pool.queue().attempts;
-            Self { pool, seen }
-        }))
+        for future in futures {
+            if has_options(future)? {
+                WATCHING.fetch_add(1, Ordering::SeqCst);
+                let seen = pool.queue().attempts;
+                return Ok(Some(Self { pool, seen }));
+            }
+        }
+        Ok(None)
     }
 
     /// Ready once there may be another attempt.
@@ -208,6 +219,8 @@ struct Queue {
     /// Called, or on the way to the interpreter.
     called: usize,
     asking: usize,
+    /// Workers that run their initializer.
+    initializing: usize,
     /// Workers that wait in `shutdown` for the others.
     leaving: usize,
     /// Those who wait for workers to end.
@@ -273,6 +286,7 @@ impl Shared {
                 idle: 0,
                 called: 0,
                 asking: 0,
+                initializing: 0,
                 leaving: 0,
                 joining: Vec::new(),
                 watching: Vec::new(),
@@ -488,10 +502,13 @@ impl Shared {
         self.call.notify_all();
     }
 
-    /// Takes the tasks out of the queue, but for those that a worker is already on its way to: they count as begun.
+    /// Takes the tasks out of the queue, but for those that a worker is already on its way to: they count as begun. A worker that
+    /// runs its initializer is not: that may take long.
     pub(crate) fn take_unbegun(&self) -> Vec<Py<FutureCore>> {
         let mut queue = self.queue();
-        let coming = queue.workers.saturating_sub(queue.idle + self.running.load(Ordering::Relaxed));
+        let coming = queue
+            .workers
+            .saturating_sub(queue.idle + queue.initializing + self.running.load(Ordering::Relaxed));
         let kept = coming.min(queue.tasks.len());
         let unbegun = queue.tasks.split_off(kept);
         drop(queue);
@@ -651,12 +668,15 @@ fn work_attached(
     if let Err(raised) = introduce(py, name) {
         report(py, "Exception in worker", &raised);
     }
-    if let Some(Initializer { function, args }) = initializer
-        && let Err(raised) = function.call1(py, args)
-    {
-        report(py, "Exception in initializer:", &raised);
-        shared.break_down(py);
-        return;
+    if let Some(Initializer { function, args }) = initializer {
+        shared.queue().initializing += 1;
+        let initialized = function.call1(py, args);
+        shared.queue().initializing -= 1;
+        if let Err(raised) = initialized {
+            report(py, "Exception in initializer:", &raised);
+            shared.break_down(py);
+            return;
+        }
     }
     let mut wakes: Vec<Wake> = Vec::new();
     // The wakes of the last tasks come first: the interpreter is free by now.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
@@ -35,6 +35,9 @@ struct Inner {
     open: OnceLock<Py<State>>,
 }
 
+/// After so many items of a batch other threads have their turn.
+const TURN: usize = 256;
+
 /// How an operation on native memory ended.
 enum Native<T> {
     Done(T),
@@ -62,7 +65,11 @@ impl Queue {
         let items = if own == Hooks::Newest { Items::lifo(capacity) } else { Items::fifo(capacity) };
         let hooks = hooks(slf, own)?;
         let inner = Inner { items, maxsize, hooks, open: OnceLock::new() };
-        slf.get().inner.set(inner).map_err(|_| PyRuntimeError::new_err("a queue is made only once"))?;
+        if slf.get().inner.set(inner).is_err() {
+            // Two bases of a class may both call it.
+            let same = slf.get().inner()?.maxsize == maxsize;
+            return same.then_some(()).ok_or_else(|| PyRuntimeError::new_err("a queue is made only once"));
+        }
         if matches!(hooks, Hooks::Overridden | Hooks::Smallest) {
             Self::open(slf)?;
         }
@@ -306,13 +313,18 @@ impl Queue {
                 Err(error) if Full::is(py, &error) => break,
                 Err(error) => return Err(error),
             }
+            if count % TURN == 0 {
+                py.check_signals()?;
+                py.detach(|| ());
+            }
         }
         Ok(count)
     }
 
     /// Take up to ``max_items`` items out: wait for the first, then take what there is. Return them as a list.
     ///
-    /// Raises ``Empty`` if there was no item within ``timeout`` seconds, and ``ShutDown`` if the queue was shut down and is empty.
+    /// Raises ``Empty`` if there was no item within ``timeout`` seconds, and ``ShutDown`` if the queue was shut down and is empty. What a
+    /// hook of a subclass raises after the first item only ends the list.
     #[pyo3(signature = (max_items, timeout = None))]
     fn get_many<'py>(
         slf: &Bound<'py, Self>,
@@ -328,10 +340,12 @@ impl Queue {
         while list.len() < max_items {
             match Self::get_nowait(slf) {
                 Ok(item) => list.append(item)?,
-                Err(error) if Empty::is(py, &error) || ShutDown::is(py, &error) => {
-                    break;
-                }
+                // There are no more; or an overridden hook failed, and what was taken out is not to be lost.
+                Err(error) if error.is_instance_of::<PyException>(py) => break,
                 Err(error) => return Err(error),
+            }
+            if list.len() % TURN == 0 {
+                py.detach(|| ());
             }
         }
         Ok(list)

@@ -1,6 +1,6 @@
 //! `tricorne.threading.Condition`.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use pyo3::IntoPyObjectExt;
@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use tricorne::sync::raw::{Enrolled, Owner, WaitSet};
 
-use super::{Lock, RLock, WaitStats, no_copies, owner};
-use crate::awaiting::Awaiting;
+use super::{Lock, RLock, WaitStats, lost, no_copies, owner};
+use crate::awaiting::{Awaiting, Keeps, Outcome};
 use crate::once::intern;
 use crate::timeout;
 use crate::wait::Wait;
@@ -222,34 +222,85 @@ async fn notified(condition: Py<Condition>) {
 }
 
 /// The lock of a condition while a task waits: what has to be taken back, if it was released.
-type Lent = Arc<Mutex<Option<Released>>>;
+type Lent = Mutex<Option<Released>>;
 
-/// One wait of a task that holds the lock.
-async fn wait_once(condition: &Py<Condition>, lent: &Lent) -> PyResult<()> {
-    let place: Enrolled<'_> = condition.get().waiters.enroll();
-    let released = Python::attach(|py| condition.get().guard()?.release_all(py))?;
-    *lent.lock().unwrap_or_else(PoisonError::into_inner) = Some(released);
-    place.await;
-    take_back(condition, lent).await;
-    Ok(())
+/// One wait of a task, in all that is done for it.
+struct Part {
+    condition: Py<Condition>,
+    predicate: Option<Py<PyAny>>,
+    lent: Lent,
 }
 
-/// Takes the lock back if it was released.
-async fn take_back(condition: &Py<Condition>, lent: &Lent) {
-    // Whoever gives up here leaves the note that the lock is still to be taken back.
-    let owner = match &*lent.lock().unwrap_or_else(PoisonError::into_inner) {
-        None => return,
-        Some(Released::RLock(owner, levels)) => Some((*owner, *levels)),
-        Some(_) => None,
-    };
-    match (condition.get().lock.get(), owner) {
-        (Some(Guard::Lock(lock)), _) => lock.get().raw().lock_async().await,
-        (Some(Guard::RLock(lock)), Some((owner, levels))) => {
-            lock.get().raw().restore_async(owner, levels).await;
-        }
-        _ => {}
+impl Keeps for Part {
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        visit.call(&self.condition)?;
+        visit.call(&self.predicate)
     }
-    lent.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
+
+impl Part {
+    fn awaiting(part: Arc<Self>, work: impl Future<Output = Outcome> + Send + 'static) -> Awaiting {
+        let (of_cleanup, of_close) = (Arc::clone(&part), Arc::clone(&part));
+        Awaiting::new(work)
+            .cleanup(async move { of_cleanup.take_back().await })
+            .closed(move || of_close.lose())
+            .keeping(part)
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Option<Released>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the predicate says.
+    fn look(&self, py: Python<'_>) -> Outcome {
+        match &self.predicate {
+            Some(predicate) => predicate.call0(py),
+            None => Ok(py.None()),
+        }
+    }
+
+    /// One wait of a task that holds the lock.
+    async fn wait_once(&self) -> PyResult<()> {
+        let condition = self.condition.get();
+        let place: Enrolled<'_> = condition.waiters.enroll();
+        let released = Python::attach(|py| condition.guard()?.release_all(py))?;
+        *self.lent() = Some(released);
+        place.await;
+        self.take_back().await;
+        Ok(())
+    }
+
+    /// Takes the lock back if it was released.
+    async fn take_back(&self) {
+        // Whoever gives up here leaves the note that the lock is still to be taken back.
+        let owner = match &*self.lent() {
+            None => return,
+            Some(Released::RLock(owner, levels)) => Some((*owner, *levels)),
+            Some(_) => None,
+        };
+        match (self.condition.get().lock.get(), owner) {
+            (Some(Guard::Lock(lock)), _) => lock.get().raw().lock_async().await,
+            (Some(Guard::RLock(lock)), Some((owner, levels))) => {
+                lock.get().raw().restore_async(owner, levels).await;
+            }
+            _ => {}
+        }
+        self.lent().take();
+    }
+
+    /// The task was closed: there is no waiting for the lock that it released. If it is free it is taken back; otherwise the way out of
+    /// the block must not release it.
+    fn lose(&self) {
+        if self.lent().take().is_none() {
+            return;
+        }
+        match self.condition.get().lock.get() {
+            Some(Guard::Lock(lock)) if !lock.get().raw().try_lock() => lost::note(lock.as_ptr() as usize),
+            // By its owner, the task, which will not run again.
+            Some(Guard::RLock(lock)) => lost::note(lock.as_ptr() as usize),
+            _ => {}
+        }
+    }
 }
 
 #[pymethods]
@@ -263,6 +314,12 @@ impl Condition {
 
     #[pyo3(signature = (lock = None))]
     fn __init__(&self, py: Python<'_>, lock: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        // Two bases of a class may both call it.
+        if let Some(made) = self.lock.get()
+            && lock.is_none_or(|lock| lock.is(made.object(py)))
+        {
+            return Ok(());
+        }
         let guard = match lock {
             Some(lock) => Guard::of(lock),
             None => Guard::of(&py.get_type::<RLock>().call0()?),
@@ -283,7 +340,11 @@ impl Condition {
 
     /// Release the lock.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.guard()?.leave(py)
+        let guard = self.guard()?;
+        if lost::was_it(py, guard.object(py).as_ptr() as usize) {
+            return Ok(());
+        }
+        guard.leave(py)
     }
 
     /// Whether somebody holds the lock.
@@ -384,53 +445,56 @@ impl Condition {
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Awaiting> {
         let _ = (exc_type, exc_value, traceback);
-        self.guard()?.leave(py).map(|()| Awaiting::over())
+        let guard = self.guard()?;
+        if lost::was_it(py, guard.object(py).as_ptr() as usize) {
+            return Ok(Awaiting::over());
+        }
+        guard.leave(py).map(|()| Awaiting::over())
     }
 
     /// `wait` for an asyncio task that holds the lock by `async with`.
     ///
-    /// A task that is cancelled meanwhile takes the lock again before ``CancelledError`` leaves.
+    /// A task that is cancelled meanwhile takes the lock again before ``CancelledError`` leaves. If its coroutine is closed instead and
+    /// somebody else holds the lock by then, what the coroutine does on its way out is done without it.
     #[pyo3(signature = (timeout = None))]
-    fn wait_async(slf: Py<Self>, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Awaiting> {
+    fn wait_async(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Awaiting> {
         let deadline = timeout::deadline(timeout)?;
-        let (lent, lent_too) = twice(Lent::default());
-        let condition = slf.clone_ref(py);
-        Ok(Awaiting::new(async move {
-            Python::attach(|py| slf.get().owned_in_task(py))?;
-            wait_once(&slf, &lent).await?;
+        let part = Arc::new(Part { condition: slf.clone().unbind(), predicate: None, lent: Lent::default() });
+        let of_work = Arc::clone(&part);
+        Ok(Part::awaiting(part, async move {
+            Python::attach(|py| of_work.condition.get().owned_in_task(py))?;
+            of_work.wait_once().await?;
             Python::attach(|py| true.into_py_any(py))
         })
-        .until(deadline, |py| false.into_py_any(py))
-        .cleanup(async move { take_back(&condition, &lent_too).await }))
+        .until(deadline, |py| false.into_py_any(py)))
     }
 
     /// `wait_for` for an asyncio task that holds the lock by `async with`. The predicate is a plain function.
     #[pyo3(signature = (predicate, timeout = None))]
     fn wait_for_async(
-        slf: Py<Self>,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         predicate: Py<PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Awaiting> {
         let deadline = timeout::deadline(timeout)?;
-        let (lent, lent_too) = twice(Lent::default());
-        let condition = slf.clone_ref(py);
-        let last_look = predicate.clone_ref(py);
-        Ok(Awaiting::new(async move {
-            Python::attach(|py| slf.get().owned_in_task(py))?;
+        let part =
+            Part { condition: slf.clone().unbind(), predicate: Some(predicate), lent: Lent::default() };
+        let part = Arc::new(part);
+        let (of_work, of_end) = (Arc::clone(&part), Arc::clone(&part));
+        Ok(Part::awaiting(part, async move {
+            Python::attach(|py| of_work.condition.get().owned_in_task(py))?;
             loop {
                 let value = Python::attach(|py| {
-                    let value = predicate.call0(py)?;
+                    let value = of_work.look(py)?;
                     Ok::<_, PyErr>(value.is_truthy(py)?.then_some(value))
                 })?;
                 match value {
                     Some(value) => return Ok(value),
-                    None => wait_once(&slf, &lent).await?,
+                    None => of_work.wait_once().await?,
                 }
             }
         })
-        .until(deadline, move |py| last_look.call0(py))
-        .cleanup(async move { take_back(&condition, &lent_too).await }))
+        .until(deadline, move |py| of_end.look(py)))
     }
 
     /// How much has been waited for notifications so far.
@@ -484,8 +548,4 @@ impl Condition {
             None => Ok(()),
         }
     }
-}
-
-fn twice(lent: Lent) -> (Lent, Lent) {
-    (Arc::clone(&lent), lent)
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods, PyTuple, PyType};
 use tricorne::sync::raw::RawLock;
 
-use super::{Patience, WaitStats, lock_repr, no_copies};
+use super::{Patience, WaitStats, lock_repr, lost, no_copies};
 use crate::awaiting::Awaiting;
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -86,8 +86,11 @@ impl Lock {
     }
 
     /// Let the lock go. Any thread may do that. Raises ``RuntimeError`` if nobody holds it.
-    fn release(&self) -> PyResult<()> {
-        self.leave()
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if lost::was_it(slf.py(), slf.as_ptr() as usize) {
+            return Ok(());
+        }
+        slf.get().leave()
     }
 
     /// Whether somebody holds the lock.
@@ -127,13 +130,16 @@ impl Lock {
 
     #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None, /))]
     fn __aexit__(
-        &self,
+        slf: &Bound<'_, Self>,
         exc_type: Option<&Bound<'_, PyAny>>,
         exc_value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Awaiting> {
         let _ = (exc_type, exc_value, traceback);
-        self.leave().map(|()| Awaiting::over())
+        if lost::was_it(slf.py(), slf.as_ptr() as usize) {
+            return Ok(Awaiting::over());
+        }
+        slf.get().leave().map(|()| Awaiting::over())
     }
 
     /// How much has been waited for it so far.

@@ -7,6 +7,7 @@ mod barrier;
 mod condition;
 mod event;
 mod lock;
+mod lost;
 mod owner;
 mod rlock;
 mod semaphore;

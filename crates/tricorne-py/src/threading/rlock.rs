@@ -7,7 +7,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use tricorne::sync::raw::{Owner, RawRLock};
 
 use super::lock::refuse_arguments;
-use super::{Patience, WaitStats, lock_repr, no_copies, owner};
+use super::{Patience, WaitStats, lock_repr, lost, no_copies, owner};
 use crate::awaiting::Awaiting;
 use crate::timeout::{self, Truth};
 use crate::wait;
@@ -101,8 +101,11 @@ impl RLock {
     }
 
     /// Give back one level. Raises ``RuntimeError`` if the caller does not own the lock.
-    fn release(&self, py: Python<'_>) -> PyResult<()> {
-        self.leave(py)
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if lost::was_it(slf.py(), slf.as_ptr() as usize) {
+            return Ok(());
+        }
+        slf.get().leave(slf.py())
     }
 
     /// Whether somebody holds the lock.
@@ -144,14 +147,16 @@ impl RLock {
 
     #[pyo3(signature = (exc_type = None, exc_value = None, traceback = None, /))]
     fn __aexit__(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         exc_type: Option<&Bound<'_, PyAny>>,
         exc_value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Awaiting> {
         let _ = (exc_type, exc_value, traceback);
-        self.leave(py).map(|()| Awaiting::over())
+        if lost::was_it(slf.py(), slf.as_ptr() as usize) {
+            return Ok(Awaiting::over());
+        }
+        slf.get().leave(slf.py()).map(|()| Awaiting::over())
     }
 
     /// How much has been waited for it so far.
