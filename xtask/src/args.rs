@@ -11,7 +11,8 @@ check   runs, in this order, and stops at the first failure:
         --deep         also the slow checks (loom without a bound on preemptions, the tests' long forms)
         --from STEP    begin with STEP
         --only STEP    nothing but STEP
-bench   runs the benchmarks in release mode (all of them, or NAME; `python` for those of the Python package)
+bench   runs the benchmarks in release mode (all of them, or NAME; `python` for those of the Python package,
+                       `process` for the process pool, in Rust and then in Python beside other pools)
         --data DIR     pages with known text, for the benchmark of the extraction
         --json         one line `{bench, impl, value, unit, rounds, floor}` for each figure, instead of a table
 fault   does the worst to a part of the project, and says what was survived

@@ -34,11 +34,17 @@ pub(crate) fn run(options: &BenchOptions) -> Result<(), String> {
             show(&mut command, options.json)?;
         }
     }
+    if options.name.as_deref().is_none_or(|name| name == PROCESS) {
+        show(&mut python::process_bench(&workspace)?, options.json)?;
+    }
     Ok(())
 }
 
 /// The name of the benchmarks that are written in Python: `python/benches`.
 const PYTHON: &str = "python";
+
+/// The name of the benchmarks of the process pool, in Rust and in Python.
+const PROCESS: &str = "process";
 
 fn native(workspace: &Workspace, options: &BenchOptions) -> Result<Command, String> {
     let mut command = cargo();

@@ -12,6 +12,8 @@ use crate::command::{Workspace, capture, program, run_logged};
 use crate::features;
 
 const REQUIREMENTS: &str = "python/requirements-dev.txt";
+/// The libraries that the benchmarks of process pools compare with.
+const PEERS: &str = "python/requirements-peers.txt";
 
 /// Makes `target/venv` and installs the tools, unless it stands and the list of tools has not changed.
 pub(crate) fn venv(context: &Context<'_>) -> Result<(), String> {
@@ -78,15 +80,46 @@ pub(crate) fn pytest(context: &Context<'_>) -> Result<(), String> {
 
 /// The benchmarks of `python/benches`, one command for each interpreter of `PATH`, with a wheel built in release mode.
 pub(crate) fn benches(workspace: &Workspace) -> Result<Vec<Command>, String> {
+    let found = interpreters();
+    let wheel = release_wheel(workspace, &found)?;
+    let mut commands = Vec::new();
+    for (version, interpreter) in &found {
+        let python = extra_python(workspace, interpreter, version)?;
+        quietly(&mut install(&python, &wheel))?;
+        commands.push(bench(workspace, &python, "run.py"));
+    }
+    Ok(commands)
+}
+
+/// The benchmarks of process pools, on the first interpreter of `PATH`, with a wheel built in release mode and the libraries that it
+/// is compared with.
+pub(crate) fn process_bench(workspace: &Workspace) -> Result<Command, String> {
+    let found = interpreters();
+    let wheel = release_wheel(workspace, &found)?;
+    let Some((version, interpreter)) = found.first() else { return Err(NO_INTERPRETER.to_owned()) };
+    let python = extra_python(workspace, interpreter, version)?;
+    let mut pip = program(&python);
+    pip.current_dir(&workspace.root).args(["-m", "pip", "install", "--quiet", "-r", PEERS]);
+    quietly(&mut pip)?;
+    quietly(&mut install(&python, &wheel))?;
+    Ok(bench(workspace, &python, "process_pools.py"))
+}
+
+fn bench(workspace: &Workspace, python: &Path, name: &str) -> Command {
+    let mut bench = program(python);
+    bench.current_dir(&workspace.root).arg(format!("python/benches/{name}"));
+    bench
+}
+
+const NO_INTERPRETER: &str = "no Python 3.11 or later on PATH, by the name `python3.N`";
+
+fn release_wheel(workspace: &Workspace, found: &[(String, String)]) -> Result<PathBuf, String> {
     let wheels = workspace.target.join("xtask/wheels-release");
     if wheels.exists() {
         fs::remove_dir_all(&wheels)
             .map_err(|error| format!("cannot remove `{}`: {error}", wheels.display()))?;
     }
-    let found = interpreters();
-    let Some((version, interpreter)) = found.first() else {
-        return Err("no Python 3.11 or later on PATH, by the name `python3.N`".to_owned());
-    };
+    let Some((version, interpreter)) = found.first() else { return Err(NO_INTERPRETER.to_owned()) };
     let tools = extra_python(workspace, interpreter, version)?;
     let mut pip = program(&tools);
     quietly(pip.args(["-m", "pip", "install", "--quiet", requirement(workspace, "maturin")?.as_str()]))?;
@@ -95,16 +128,7 @@ pub(crate) fn benches(workspace: &Workspace) -> Result<Vec<Command>, String> {
     maturin.current_dir(&workspace.root).args(["-m", "maturin", "build", "--release", "--target-dir"]);
     maturin.arg(&workspace.target).arg("--out").arg(&wheels).arg("--interpreter").arg(&tools);
     quietly(&mut maturin)?;
-    let wheel = only_wheel(&wheels)?;
-    let mut commands = Vec::new();
-    for (version, interpreter) in &found {
-        let python = extra_python(workspace, interpreter, version)?;
-        quietly(&mut install(&python, &wheel))?;
-        let mut bench = program(&python);
-        bench.current_dir(&workspace.root).arg("python/benches/run.py");
-        commands.push(bench);
-    }
-    Ok(commands)
+    only_wheel(&wheels)
 }
 
 /// The interpreters that are on `PATH` as `python3.N`, 3.11 or later, with their versions.

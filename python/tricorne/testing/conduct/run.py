@@ -135,6 +135,8 @@ def _kill_scripts(mark: str) -> None:
 
 def main(impl: str, name: str) -> None:
     """Run one check in this process, print the verdict as JSON, and leave without waiting for anything."""
+    # A shell ignores it for what it starts in the background, and that would be inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     subject = Subject(impl)
     try:
         evidence = CHECKS[name].run(subject)

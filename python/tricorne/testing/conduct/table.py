@@ -49,9 +49,10 @@ def render(verdicts: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def claims(table: str) -> list[str]:
-    """The first column of a table."""
-    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ") and "**" not in line[:4]][1:]
+def rows(table: str) -> list[list[str]]:
+    """The cells of a table, without its rules and the names of groups."""
+    lines = [line for line in table.splitlines() if line.startswith("|") and not line.startswith(("| ---", "| **"))]
+    return [[cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")] for line in lines]
 
 
 def main() -> int:
@@ -70,28 +71,19 @@ def main() -> int:
         json.loads(line) for path in options.verdicts for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")
     ]
     if options.check or not verdicts:
-        if claims(old) != [check.claim for check in run.all_checks().values()]:
+        names, *lines = rows(old) or [[]]
+        if [line[0] for line in lines] != [check.claim for check in run.all_checks().values()]:
             print("the table has other checks than there are", file=sys.stderr)
             return 1
-        if verdicts:
-            names, *rows = (cells(line) for line in old.splitlines() if line.startswith("|") and not line.startswith("| ---"))
-            table = {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
-            others = [
-                verdict
-                for verdict in verdicts
-                if table[verdict["claim"]].get(verdict["impl"]) not in (SIGNS[verdict["result"]], None)
-            ]
-            for verdict in others:
-                print(f"{verdict['impl']}: {verdict['check']} is now `{verdict['result']}`: {verdict['evidence']}", file=sys.stderr)
-            return 1 if others else 0
-        return 0
+        table = {line[0]: dict(zip(names[1:], line[1:], strict=True)) for line in lines}
+        others = [
+            verdict for verdict in verdicts if table[verdict["claim"]].get(verdict["impl"]) not in (SIGNS[verdict["result"]], None)
+        ]
+        for verdict in others:
+            print(f"{verdict['impl']}: {verdict['check']} is now `{verdict['result']}`: {verdict['evidence']}", file=sys.stderr)
+        return 1 if others else 0
     options.document.write_text(f"{before}{BEGIN}\n\n{render(verdicts)}\n\n{END}{after}", encoding="utf-8")
     return 0
-
-
-def cells(line: str) -> list[str]:
-    """The cells of a line of a table."""
-    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
 
 
 if __name__ == "__main__":
