@@ -30,6 +30,10 @@ WAITS = {
     "queue join": ("q = queue.Queue(); q.put(1)", "q.join()", None),
     "simple queue": ("q = queue.SimpleQueue()", "q.get({})", "timeout="),
     "priority queue": ("q = queue.PriorityQueue()", "q.get({})", "timeout="),
+    "future": ("from tricorne import futures; f = futures.Future()", "f.result({})", "timeout="),
+    "futures": ("from tricorne import futures; f = futures.Future()", "not futures.wait([f], {}).not_done", "timeout="),
+    "each future": ("from tricorne import futures; f = futures.Future()", "next(futures.as_completed([f], {}))", "timeout="),
+    "token": ("from tricorne import CancelToken; token = CancelToken()", "token.wait({})", "timeout="),
 }
 
 
@@ -76,7 +80,7 @@ def test_a_handler_that_returns_lets_the_wait_go_on_with_the_time_that_is_left(n
         start = time.monotonic()
         try:
             result = {wait}
-        except (queue.Empty, queue.Full, threading.BrokenBarrierError) as error:
+        except (queue.Empty, queue.Full, threading.BrokenBarrierError, TimeoutError) as error:
             result = error
         took = time.monotonic() - start
         signal.setitimer(signal.ITIMER_REAL, 0)
