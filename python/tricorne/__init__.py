@@ -13,18 +13,22 @@ from tricorne._native import CancelGuard, CancelToken, __version__
 from tricorne.caller import Caller, CallerStats
 from tricorne.errors import (
     BrokenExecutor,
+    BrokenProcessPool,
     BrokenThreadPool,
     CancelledError,
     InvalidStateError,
     PlanError,
+    RemoteError,
     RunError,
     TimeoutError,
     TricorneError,
+    WorkerCrashed,
 )
 from tricorne.pipeline import Pipeline
 
 __all__ = [
     "BrokenExecutor",
+    "BrokenProcessPool",
     "BrokenThreadPool",
     "Caller",
     "CallerStats",
@@ -35,9 +39,11 @@ __all__ = [
     "InvalidStateError",
     "Pipeline",
     "PlanError",
+    "RemoteError",
     "RunError",
     "TimeoutError",
     "TricorneError",
+    "WorkerCrashed",
     "__version__",
     "graceful",
 ]

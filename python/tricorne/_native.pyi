@@ -23,10 +23,14 @@ __all__ = [
     "MapIterator",
     "Pipeline",
     "PriorityQueue",
+    "ProcessEngine",
+    "ProcessFunction",
+    "ProcessTask",
     "Queue",
     "QueueStats",
     "RLock",
     "Semaphore",
+    "SharedBytes",
     "SimpleQueue",
     "StdWaiter",
     "ThreadPool",
@@ -39,6 +43,8 @@ __all__ = [
     "hurry_timer",
     "main",
     "run_inline",
+    "serve_process_template",
+    "serve_process_worker",
     "usable_cores",
     "wait_futures",
 ]
@@ -342,6 +348,66 @@ class StdWaiter:
 class TimerHandle:
     def cancel(self) -> None: ...
 
+@final
+class ProcessFunction:
+    def __new__(cls, payload: bytes, buffers: list[memoryview]) -> Self: ...
+    def batch_items(self) -> int: ...
+
+@final
+class ProcessTask:
+    @property
+    def number(self) -> int: ...
+    def withdraw(self) -> bool: ...
+    def is_running(self) -> bool: ...
+    def kill(self) -> bool: ...
+    def attend(self, future: FutureCore[Any], timeout: float | None) -> None: ...
+
+@final
+class ProcessEngine:
+    def __new__(
+        cls,
+        name: str,
+        workers: int,
+        launch: object,
+        handler: object,
+        initializer: tuple[ProcessFunction, bytes, list[memoryview]],
+        *,
+        max_tasks: int | None,
+        max_memory: int | None,
+        break_on_crash: bool,
+        stdout: object,
+        stderr: object,
+    ) -> Self: ...
+    def submit(
+        self,
+        future: FutureCore[Any],
+        function: ProcessFunction,
+        payload: bytes,
+        buffers: list[memoryview],
+        timeout: float | None,
+    ) -> ProcessTask: ...
+    def submit_many(
+        self,
+        calls: Sequence[tuple[FutureCore[Any], bytes, list[memoryview]]],
+        function: ProcessFunction,
+        timeout: float | None,
+        chunk: int | None,
+    ) -> list[ProcessTask]: ...
+    def refusal(self) -> tuple[str, str] | None: ...
+    def break_pool(self, message: str) -> None: ...
+    def close(self, cancel: bool) -> None: ...
+    def end_workers(self, force: bool) -> None: ...
+    def join(self, timeout: float | None) -> bool: ...
+    def worker_pids(self) -> list[int]: ...
+    def template_pid(self) -> int | None: ...
+    def stats(self) -> dict[str, int]: ...
+
+@final
+class SharedBytes:
+    def __len__(self) -> int: ...
+
+def serve_process_template(fork: Callable[[], int], worker: Callable[[], object]) -> None: ...
+def serve_process_worker(socket: int, board: int, lifeline: int, worker: object) -> None: ...
 def wait_futures(
     fs: Iterable[_F], timeout: float | None, return_when: str
 ) -> tuple[set[_F], set[_F]]: ...

@@ -14,7 +14,7 @@ pub(crate) fn check(name: &str, source: &str) -> Vec<String> {
             found(
                 token.line,
                 "`unsafe`",
-                "only `tricorne-sync`, the `sys` module of `tricorne-exec` and the allocator of the command may use it",
+                "only `tricorne-sync`, the `sys` module of `tricorne-exec`, the allocator of the command and the `process::memory` of the bindings may use it",
             );
         }
     }
@@ -53,6 +53,7 @@ fn may_be_unsafe(name: &str) -> bool {
         // They fork a process with threads, and set signals: that is what they test.
         || name.starts_with("crates/tricorne-exec/tests/process/")
         || name == "crates/tricorne/src/allocator.rs"
+        || name == "crates/tricorne-py/src/process/memory.rs"
 }
 
 /// The command itself, and what is not part of the product: xtask, benches, tests, examples, build scripts.
@@ -227,6 +228,7 @@ mod tests {
             "crates/tricorne-exec/src/sys/unix.rs",
             "crates/tricorne-exec/tests/process/regressions.rs",
             "crates/tricorne/src/allocator.rs",
+            "crates/tricorne-py/src/process/memory.rs",
         ] {
             assert_eq!(lines(place, source), Vec::<String>::new(), "{place}");
         }

@@ -14,6 +14,8 @@ mod error;
 mod futures;
 mod once;
 mod pipeline;
+#[cfg(target_os = "linux")]
+mod process;
 mod queue;
 mod threading;
 mod timeout;
@@ -49,6 +51,15 @@ mod _native {
     use super::futures::watch::{AsCompleted, StdWaiter, wait_futures};
     #[pymodule_export]
     use super::futures::worker::{run_if_own, usable_cores};
+
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::process::{
+        engine::{ProcessEngine, ProcessFunction},
+        memory::SharedBytes,
+        task::ProcessTask,
+        worker::{serve_process_template, serve_process_worker},
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -6,11 +6,11 @@
 [1, 8]
 
 Everything that the standard module has is here and behaves the same. On top of it: ``map`` is lazy and bounded, futures can be
-awaited, context variables reach the tasks, a pool cannot wait for itself, ``with_options`` gives tasks a time limit and further attempts,
-and :class:`AsyncExecutor` runs coroutine functions.
+awaited, context variables reach the tasks of threads, a pool of threads cannot wait for itself, a crash in a process costs one task,
+``with_options`` gives tasks a time limit and further attempts, and :class:`AsyncExecutor` runs coroutine functions.
 
 The exceptions are the standard library's, so that ``except`` finds those of its futures too; Tricorne raises subclasses of them that are
-also :class:`tricorne.TricorneError`. :class:`ProcessPoolExecutor` is the standard library's.
+also :class:`tricorne.TricorneError`.
 """
 
 import threading as _threading
@@ -31,7 +31,7 @@ from tricorne.futures._base import (
     wait,
 )
 from tricorne.futures._options import ExecutorWithOptions, Retry
-from tricorne.futures.process import ProcessPoolExecutor
+from tricorne.futures.process import ProcessPoolExecutor, ProcessPoolStats
 from tricorne.futures.thread import ThreadPoolExecutor, ThreadPoolStats
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Future",
     "InvalidStateError",
     "ProcessPoolExecutor",
+    "ProcessPoolStats",
     "Retry",
     "ThreadPoolExecutor",
     "ThreadPoolStats",

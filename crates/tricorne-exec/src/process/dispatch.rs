@@ -256,6 +256,18 @@ impl State {
         }
     }
 
+    /// Workers that are about to begin a task: they are being started for one, or were sent it.
+    pub(crate) fn about_to_begin(&self) -> usize {
+        let is_about = |worker: &&Worker| {
+            matches!(worker.stage, Stage::Starting { .. }) || worker.is_busy() && worker.running().is_none()
+        };
+        self.to_start + self.workers.values().filter(is_about).count()
+    }
+
+    pub(crate) fn is_running(&self, id: u64) -> bool {
+        self.workers.values().any(|worker| worker.running().is_some_and(|task| task.id == id))
+    }
+
     /// A worker has nothing to do.
     pub(crate) fn ready(&mut self, number: u64) {
         self.idle.push(number);
@@ -614,8 +626,8 @@ impl Locked<'_> {
         worker.kill();
     }
 
-    /// See [`Engine::kill`](super::Engine::kill).
-    pub(crate) fn kill_task(&mut self, id: u64) -> bool {
+    /// See [`Engine::kill`](super::Engine::kill) and [`Engine::cancel`](super::Engine::cancel).
+    pub(crate) fn end_task(&mut self, id: u64, even_if_it_runs: bool) -> bool {
         let has = |worker: &Worker| {
             worker.frames.iter().flatten().any(|frame| frame.tasks.iter().any(|t| t.id == id))
         };
@@ -625,8 +637,10 @@ impl Locked<'_> {
             self.recall(number);
             let worker = self.state.workers.get(&number);
             if worker.and_then(Worker::running).is_some_and(|task| task.id == id) {
-                self.kill_worker(number, Cause::Cancelled);
-                return true;
+                if even_if_it_runs {
+                    self.kill_worker(number, Cause::Cancelled);
+                }
+                return even_if_it_runs;
             }
         }
         let Some(index) = self.state.queue.iter().position(|task| task.id == id) else { return false };
@@ -637,9 +651,15 @@ impl Locked<'_> {
 
     /// Cancels all that no worker has begun.
     pub(crate) fn cancel_pending(&mut self) {
+        self.cancel_pending_behind(0);
+    }
+
+    /// Cancels all that no worker has begun, except the first ones of the queue.
+    pub(crate) fn cancel_pending_behind(&mut self, first: usize) {
         let numbers: Vec<u64> = self.state.workers.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.recall(number));
-        for task in std::mem::take(&mut self.state.queue) {
+        let first = first.min(self.state.queue.len());
+        for task in self.state.queue.split_off(first) {
             self.lose(task, TaskError::Cancelled);
         }
     }
@@ -661,7 +681,11 @@ impl Locked<'_> {
         self.state.broken.get_or_insert_with(|| error.clone());
         let numbers: Vec<u64> = self.state.workers.keys().copied().collect();
         for number in numbers {
-            self.kill_worker(number, Cause::Ended);
+            let is_leaving =
+                |worker: &Worker| matches!(worker.stage, Stage::Leaving { .. }) && !worker.is_busy();
+            if !self.state.workers.get(&number).is_some_and(is_leaving) {
+                self.kill_worker(number, Cause::Ended);
+            }
         }
         for task in std::mem::take(&mut self.state.queue) {
             self.lose(task, error.clone());

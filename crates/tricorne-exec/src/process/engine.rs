@@ -11,7 +11,6 @@
 //! thread alone reads sockets, starts and buries workers, and looks at clocks; whoever has the mutex may send a batch.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
@@ -25,6 +24,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tricorne_sync::Event;
 
 use super::dispatch::{Cause, State};
+use super::launch::Launch;
 use super::lead::{self, Lead};
 use super::manager::Manager;
 use super::message::Message;
@@ -135,8 +135,8 @@ pub struct EngineConfig {
     pub name: String,
     /// The most worker processes. They are started when there is work for them.
     pub workers: usize,
-    /// Program and arguments of the template: it has to call [`serve_template`](super::serve_template).
-    pub template: Vec<OsString>,
+    /// Who makes the worker processes.
+    pub launch: Launch,
     /// Run by each worker before its first task. If it fails, the pool is broken.
     pub initializer: Option<(Arc<Definition>, Message)>,
     /// After so many tasks a worker is replaced.
@@ -246,10 +246,11 @@ pub(crate) struct Task {
 }
 
 impl Engine {
-    /// Starts the manager thread and the template. Workers are started when there is work.
+    /// Starts the manager thread and the template. Workers are started when there is work, unless the launcher wants them
+    /// [at once](super::Launcher::at_once).
     ///
     /// # Errors
-    /// [`ExecError::Template`] if the program is none, and the system's reasons.
+    /// [`ExecError::Template`] if the program is none, and the reasons of the system or of the launcher.
     pub fn start(config: EngineConfig) -> Result<Self, ExecError> {
         let process = |source| ExecError::Process { source };
         let thread = format!("{}-manager", config.name);
@@ -266,11 +267,11 @@ impl Engine {
             config,
         });
         let (report, started) = mpsc::channel();
-        let for_manager = Arc::clone(&shared);
+        let mut manager = Manager::new(Arc::clone(&shared))?;
         let manager = thread::Builder::new()
             .name(thread.clone())
-            .spawn(move || match Manager::start(for_manager) {
-                Ok(manager) => {
+            .spawn(move || match manager.begin() {
+                Ok(()) => {
                     let _ = report.send(Ok(()));
                     manager.run();
                 }
@@ -343,6 +344,24 @@ impl Engine {
         TaskError::Rejected { executor: self.shared.config.name.clone() }
     }
 
+    /// Cancels one task if no worker has begun it; `false` if one has, or if it has ended.
+    pub fn cancel(&self, task: u64) -> bool {
+        if self.shared.is_elsewhere() {
+            return false;
+        }
+        let mut locked = self.shared.lock();
+        let cancelled = locked.end_task(task, false);
+        locked.dispatch();
+        locked.unlock();
+        self.shared.wake();
+        cancelled
+    }
+
+    /// Whether a worker runs the task at this moment.
+    pub fn is_running(&self, task: u64) -> bool {
+        !self.shared.is_elsewhere() && self.shared.lock().state.is_running(task)
+    }
+
     /// Ends one task: one that waits is cancelled, the worker of one that runs is killed. `false` if it has ended.
     ///
     /// It fails with [`TaskError::Cancelled`], and no other task is lost.
@@ -351,7 +370,7 @@ impl Engine {
             return false;
         }
         let mut locked = self.shared.lock();
-        let killed = locked.kill_task(task);
+        let killed = locked.end_task(task, true);
         locked.dispatch();
         locked.unlock();
         if killed {
@@ -368,6 +387,15 @@ impl Engine {
         if self.shared.is_elsewhere() {
             return;
         }
+        self.close(how);
+        self.join();
+    }
+
+    /// [`shutdown`](Self::shutdown) without waiting for anything; see [`ended`](Self::ended).
+    pub fn close(&self, how: Shutdown) {
+        if self.shared.is_elsewhere() {
+            return;
+        }
         let mut locked = self.shared.lock();
         locked.state.close();
         if how == Shutdown::CancelPending {
@@ -375,13 +403,60 @@ impl Engine {
         }
         locked.unlock();
         self.shared.wake();
-        self.join();
+    }
+
+    /// [`close`](Self::close) with [`Shutdown::CancelPending`], except that a worker that is being started, or that was sent a task
+    /// and has not begun it, still runs one: so many of the oldest tasks are not cancelled.
+    pub fn close_and_cancel_unassigned(&self) {
+        if self.shared.is_elsewhere() {
+            return;
+        }
+        let mut locked = self.shared.lock();
+        locked.state.close();
+        let assigned = locked.state.about_to_begin();
+        locked.cancel_pending_behind(assigned);
+        locked.unlock();
+        self.shared.wake();
+    }
+
+    /// Done when the pool has ended: after a shutdown, when there is no task and no worker any more.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        async move { shared.ended.wait_async().await }
+    }
+
+    /// Ends everything: what runs and what waits fails, and so does what is submitted later, with [`TaskError::Broken`] and this
+    /// message. Does not wait.
+    pub fn break_pool(&self, message: impl Into<String>) {
+        if self.shared.is_elsewhere() {
+            return;
+        }
+        let mut locked = self.shared.lock();
+        locked.break_pool(&TaskError::Broken { message: message.into() });
+        locked.unlock();
+        self.shared.wake();
+    }
+
+    /// What a task that is submitted now fails with, if it does: the pool is closed, or broken.
+    pub fn refusal(&self) -> Option<TaskError> {
+        if self.shared.is_elsewhere() {
+            return Some(TaskError::Forked);
+        }
+        self.shared.lock().state.refusal(|| self.rejected())
     }
 
     /// Ends all workers at once, the tasks that run with [`TaskError::WorkerCrashed`], those that wait with
     /// [`TaskError::Cancelled`], and takes no more. With `force` they are killed; without, they are sent SIGTERM and
     /// killed after [`exit_limit`](EngineConfig::exit_limit).
     pub fn end_workers(&self, force: bool) {
+        self.close_and_end_workers(force);
+        if !self.shared.is_elsewhere() {
+            self.join();
+        }
+    }
+
+    /// [`end_workers`](Self::end_workers) without waiting for their end; see [`ended`](Self::ended).
+    pub fn close_and_end_workers(&self, force: bool) {
         if self.shared.is_elsewhere() {
             return;
         }
@@ -405,7 +480,6 @@ impl Engine {
         locked.cancel_pending();
         locked.unlock();
         self.shared.wake();
-        self.join();
     }
 
     /// Waits until the pool has ended, unless this is its own thread.

@@ -21,6 +21,9 @@ use crate::panics;
 /// What the program is started with to become a template.
 pub(crate) const TEMPLATE_ARGUMENT: &str = "--tricorne-process-template";
 
+/// The program that runs, whatever has become of its file.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Whether [`worker_main`] was called and has found that it is not a plain start of the program.
 static IS_SERVED: AtomicBool = AtomicBool::new(false);
 

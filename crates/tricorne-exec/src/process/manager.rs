@@ -22,6 +22,8 @@ use super::crash::{CrashCause, ProcessEnd, WorkerCrashed, oom_kills};
 use super::dispatch::{Cause, Phase, Stage, Worker};
 use super::engine::{Locked, OnCrash, Outcome, Shared, Task};
 use super::frame::{FromTemplate, FromWorker, kind};
+use super::function::THIS_PROGRAM;
+use super::launch::{Launch, WorkerEnds};
 use super::lead;
 use super::output::{Pipe, Pumped, Stream};
 use super::parcel::Parcel;
@@ -36,6 +38,8 @@ const TEMPLATE_LIMIT: Duration = Duration::from_secs(20);
 const REPORT_LIMIT: Duration = Duration::from_millis(500);
 /// When to try again to pass on output that is not taken.
 const STALL_TICK: Duration = Duration::from_millis(20);
+/// Number of the template of workers that a launcher has made.
+const NO_TEMPLATE: u64 = 0;
 /// So many workers or templates in a row may end before they are ready.
 const MAX_FAILED_STARTS: u32 = 10;
 
@@ -106,8 +110,8 @@ struct Outputs {
     pipes: [Option<Pipe>; 2],
 }
 
-/// How a process ended, as the template has reported.
-type Report = (i32, u64);
+/// How a process ended, and the most memory that it had, as the template has reported.
+type Report = (i32, Option<u64>);
 
 pub(crate) struct Manager {
     shared: Arc<Shared>,
@@ -123,12 +127,14 @@ pub(crate) struct Manager {
     reports: HashMap<u64, Report>,
     failed_starts: u32,
     oom_kills: Option<u64>,
+    /// Workers of a launcher that have ended, until it is asked how.
+    buried: Vec<u64>,
     buffer: Vec<u8>,
 }
 
 impl Manager {
-    /// Starts the template and waits until it is there.
-    pub(crate) fn start(shared: Arc<Shared>) -> Result<Self, ExecError> {
+    /// Prepares it, and launches the workers that are to be there before it has a thread.
+    pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, ExecError> {
         let process = |source: io::Error| ExecError::Process { source };
         epoll::add(&shared.lead.epoll, &shared.wake, Token::Wake.data(), EventFlags::IN)
             .map_err(|error| process(error.into()))?;
@@ -146,22 +152,45 @@ impl Manager {
             reports: HashMap::new(),
             failed_starts: 0,
             oom_kills: oom_kills(),
+            buried: Vec::new(),
             buffer: vec![0; 16 * 1024],
         };
-        manager.start_template().map_err(process)?;
-        manager.await_template()?;
-        manager.shared.lead.i_am_the_manager();
-        let mut locked = manager.shared.lock();
+        if let Launch::By(launcher) = &manager.shared.config.launch
+            && launcher.at_once()
+        {
+            for _ in 0..manager.shared.config.workers {
+                manager.start_worker().map_err(process)?;
+            }
+        }
+        Ok(manager)
+    }
+
+    /// On the thread that is the manager's from now on: starts the template and waits until it is there.
+    pub(crate) fn begin(&mut self) -> Result<(), ExecError> {
+        if let Launch::Template(_) = self.shared.config.launch {
+            self.start_template().map_err(|source| ExecError::Process { source })?;
+            self.await_template()?;
+        }
+        self.shared.lead.i_am_the_manager();
+        let mut locked = self.shared.lock();
         locked.state.manager_thread = Some(thread::current().id());
         locked.unlock();
-        Ok(manager)
+        Ok(())
     }
 
     fn start_template(&mut self) -> io::Result<()> {
         let (ours, its) = socket::pair()?;
-        let mut words = self.shared.config.template.iter();
-        let program = words.next().ok_or(io::ErrorKind::InvalidInput)?;
-        let process = Command::new(program).args(words).arg0("tricorne-template").stdin(its).spawn()?;
+        let Launch::Template(words) = &self.shared.config.launch else { return Ok(()) };
+        let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(its);
+        if program == THIS_PROGRAM {
+            // Other programs find their files by the name.
+            command.arg0("tricorne-template");
+        }
+        let process = command.spawn()?;
+        // It has its end for itself.
+        drop(command);
         let number = self.next_template;
         self.next_template += 1;
         // From here on it is ended and waited for on every path.
@@ -295,7 +324,7 @@ impl Manager {
                     Ok(FromTemplate::Hello) => {}
                     Ok(FromTemplate::Ended { worker, status, peak_bytes }) => {
                         template.children = template.children.saturating_sub(1);
-                        self.reports.insert(worker, (status, peak_bytes));
+                        self.reports.insert(worker, (status, Some(peak_bytes)));
                     }
                     Ok(FromTemplate::Failed { worker, errno }) => {
                         template.children = template.children.saturating_sub(1);
@@ -397,6 +426,8 @@ impl Manager {
                 locked.state.ready(number);
             }
             FromWorker::Refused(why) => {
+                // It ends by itself, with what it has to say and to write.
+                worker.leave();
                 let message = format!("its initializer failed: {why}");
                 locked.break_pool(&TaskError::Broken { message });
             }
@@ -414,8 +445,8 @@ impl Manager {
             return;
         }
         // It was never born, or died before it could say hello.
-        let made_by_this_one =
-            self.template.as_ref().is_some_and(|template| template.number == worker.template);
+        let made_by_this_one = worker.template == NO_TEMPLATE
+            || self.template.as_ref().is_some_and(|template| template.number == worker.template);
         let wanted = worker.killed.is_none() && matches!(worker.stage, Stage::Starting { .. });
         if wanted && made_by_this_one {
             self.failed_starts += 1;
@@ -448,6 +479,9 @@ impl Manager {
         }
         let Some((worker, task)) = locked.bury(number) else { return };
         self.release(&worker);
+        if let Launch::By(_) = self.shared.config.launch {
+            self.buried.push(number);
+        }
         if matches!(worker.stage, Stage::Starting { .. }) && worker.killed != Some(Cause::Ended) {
             self.failed_starts += 1;
             let how = if worker.killed == Some(Cause::StartLimit) {
@@ -457,6 +491,11 @@ impl Manager {
             };
             self.break_if_hopeless(&format!("its workers {how}"), locked);
         }
+        let unasked = worker.stage == Stage::Ready && worker.killed.is_none();
+        if task.is_none() && unasked && self.shared.config.on_crash == OnCrash::Break {
+            let message = format!("worker process `{}` ended while it ran no task", worker.pid);
+            locked.break_pool(&TaskError::Broken { message });
+        }
         if let Some(task) = task {
             self.dying.insert(number, Dying { worker, task, since: Instant::now() });
         }
@@ -465,6 +504,13 @@ impl Manager {
     /// Fails the tasks of workers that have ended, as soon as it is known how.
     fn settle_deaths(&mut self, now: Instant) -> bool {
         let mut settled = false;
+        if let Launch::By(launcher) = &self.shared.config.launch {
+            for number in self.buried.drain(..) {
+                if let Some(status) = launcher.ended(number) {
+                    self.reports.insert(number, (status, None));
+                }
+            }
+        }
         let numbers: Vec<u64> = self.dying.keys().copied().collect();
         for number in numbers {
             let Some(dying) = self.dying.get(&number) else { continue };
@@ -544,7 +590,7 @@ impl Manager {
             task: dying.task.id,
             pid: dying.worker.pid,
             end,
-            peak_memory_bytes: report.map(|(_, peak_bytes)| peak_bytes),
+            peak_memory_bytes: report.and_then(|(_, peak_bytes)| peak_bytes),
             cause,
             stderr,
         }))
@@ -608,7 +654,8 @@ impl Manager {
     }
 
     fn start_workers(&mut self, count: usize) {
-        if self.template.is_none()
+        if matches!(self.shared.config.launch, Launch::Template(_))
+            && self.template.is_none()
             && let Err(error) = self.start_template()
         {
             self.fail_start(&error);
@@ -640,10 +687,17 @@ impl Manager {
 
     fn start_worker(&mut self) -> io::Result<()> {
         let config = &self.shared.config;
-        let Some(template) = &mut self.template else { return Ok(()) };
+        let launcher = match (&config.launch, &self.template) {
+            (Launch::By(launcher), _) => Some(launcher),
+            (_, Some(_)) => None,
+            (_, None) => return Ok(()),
+        };
         let (ours, its) = socket::pair()?;
         let (board, board_file) = Board::create()?;
-        let (stdout, stderr) = (config.stdout.pipe()?, config.stderr.pipe()?);
+        let (stdout, stderr) = match launcher {
+            Some(_) => (None, None),
+            None => (config.stdout.pipe()?, config.stderr.pipe()?),
+        };
         let number = self.next_worker;
 
         let mut frame = vec![kind::BEGIN];
@@ -660,13 +714,20 @@ impl Manager {
         let files: Vec<_> = parcels.iter().flat_map(|parcel| &parcel.segments).map(AsFd::as_fd).collect();
         socket::send(&ours, &frame, &files, Wait::No)?;
 
-        let mut order = vec![kind::START];
-        order.extend(number.to_le_bytes());
-        order.extend([u8::from(stdout.is_some()), u8::from(stderr.is_some())]);
-        let mut files = vec![its.as_fd(), board_file.as_fd()];
-        files.extend([&stdout, &stderr].into_iter().flatten().map(|(_, writer)| writer.as_fd()));
-        socket::send(&template.control, &order, &files, Wait::No)?;
-        template.children += 1;
+        let mut made_by = NO_TEMPLATE;
+        if let Some(launcher) = launcher {
+            let lifeline = self.lifeline.0.try_clone()?;
+            launcher.launch(number, &WorkerEnds { socket: its, board: board_file, lifeline })?;
+        } else if let Some(template) = &mut self.template {
+            let mut order = vec![kind::START];
+            order.extend(number.to_le_bytes());
+            order.extend([u8::from(stdout.is_some()), u8::from(stderr.is_some())]);
+            let mut files = vec![its.as_fd(), board_file.as_fd()];
+            files.extend([&stdout, &stderr].into_iter().flatten().map(|(_, writer)| writer.as_fd()));
+            socket::send(&template.control, &order, &files, Wait::No)?;
+            template.children += 1;
+            made_by = template.number;
+        }
         for segment in parcels.into_iter().flat_map(|parcel| parcel.segments) {
             self.shared.segments.put(number, segment);
         }
@@ -691,7 +752,7 @@ impl Manager {
         self.outputs.insert(number, Outputs { pid: 0, pipes });
         let mut locked = self.shared.lock();
         locked.state.counters.workers_started += 1;
-        locked.state.workers.insert(number, Worker::new(ours, board, template.number));
+        locked.state.workers.insert(number, Worker::new(ours, board, made_by));
         locked.unlock();
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! | running Rust functions in worker processes | [`ProcessPoolExecutor`], with [`Function`], [`Registry`] and [`worker_main`] |
 //! | passing large bytes without copying them twice | [`Buffer`] |
 //! | another language on the same engine | [`Engine`] on the side of the pool, [`serve_template`] with a [`Host`] and a [`Handler`] on the other |
+//! | workers that somebody else starts | [`Launcher`] and [`serve_worker`] |
 //!
 //! A pool has one thread, the manager; one template process, which makes workers; and one private socket pair, one board of
 //! shared memory and one pidfd for each worker. Nothing is shared between workers, so nothing can be left locked by one that
@@ -22,6 +23,7 @@ mod dispatch;
 mod engine;
 mod frame;
 mod function;
+mod launch;
 mod lead;
 mod manager;
 mod map;
@@ -38,6 +40,7 @@ mod worker;
 pub use crash::{CrashCause, ProcessEnd, WorkerCrashed};
 pub use engine::{Call, Definition, Engine, EngineConfig, Job, OnCrash, Outcome};
 pub use function::{Function, Registry, worker_main};
+pub use launch::{Launch, Launcher, WorkerEnds, serve_worker};
 pub use map::Map;
 pub use message::{Buffer, Message};
 pub use output::{Output, OutputLine, Stream};

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::codec::{decode, encode};
 use super::engine::{Call, Engine, EngineConfig, Job, OnCrash, Outcome, Shared};
-use super::function::{Function, TEMPLATE_ARGUMENT, failure, hook_was_missed};
+use super::function::{Function, TEMPLATE_ARGUMENT, THIS_PROGRAM, failure, hook_was_missed};
+use super::launch::Launch;
 use super::lead;
 use super::map::Map;
 use super::output::Output;
@@ -178,7 +179,7 @@ impl Default for EngineConfig {
         Self {
             name: "process-pool".to_owned(),
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            template: vec!["/proc/self/exe".into(), TEMPLATE_ARGUMENT.into()],
+            launch: Launch::Template(vec![THIS_PROGRAM.into(), TEMPLATE_ARGUMENT.into()]),
             initializer: None,
             max_tasks_per_worker: None,
             max_memory_bytes: None,

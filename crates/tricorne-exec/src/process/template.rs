@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, set_parent_process_de
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 
 use super::frame::{FromTemplate, Garbled, Reader, kind};
+use super::launch::{reopen, tie_to};
 use super::socket::{self, Wait};
 use super::worker::{self, Handler};
 use crate::sys::child;
@@ -29,11 +30,13 @@ use crate::sys::child;
 ///
 /// An interpreter, say, has to be told before and after it is copied.
 pub trait Host {
-    /// Called before each copy.
-    fn before_fork(&mut self) {}
-
-    /// Called after each copy, in the template.
-    fn after_fork(&mut self) {}
+    /// Makes a copy of this process, in which it returns `None`; otherwise the number of the copy.
+    ///
+    /// # Errors
+    /// The system's reason.
+    fn fork(&mut self) -> io::Result<Option<u32>> {
+        Ok(child::fork()?.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
+    }
 
     /// Called in a new worker: what is to run its tasks.
     fn worker(&mut self) -> Box<dyn Handler + '_>;
@@ -143,22 +146,16 @@ impl Template {
                 let stdout = if stdout { files.next() } else { None };
                 let stderr = if stderr { files.next() } else { None };
                 let lifeline = self.lifeline.as_ref().ok_or(Garbled)?;
-                host.before_fork();
-                let forked = child::fork();
-                match forked {
+                match host.fork() {
                     Ok(None) => {
-                        // An open file of its own: who is killed at its end is a property of the open file.
-                        let path = format!("/proc/self/fd/{}", lifeline.as_raw_fd());
-                        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                        let lifeline = open(path, flags, Mode::empty())?;
+                        let lifeline = reopen(lifeline)?;
                         return Ok(Order::Live(Birth { socket, board, stdout, stderr, lifeline }));
                     }
                     Ok(Some(pid)) => {
-                        host.after_fork();
+                        let pid = Pid::from_raw(pid.cast_signed()).ok_or(Garbled)?;
                         self.children.insert(worker, (pid, pidfd_open(pid, PidfdFlags::empty())?));
                     }
                     Err(error) => {
-                        host.after_fork();
                         let errno = error.raw_os_error().unwrap_or(0);
                         self.say(&FromTemplate::Failed { worker, errno })?;
                     }
@@ -189,10 +186,7 @@ struct Birth {
 
 impl Birth {
     fn live(self, host: &mut dyn Host) -> io::Result<()> {
-        child::die_with(&self.lifeline)?;
-        // The pool may have ended before the system knew whom to kill.
-        let mut lifeline = [PollFd::new(&self.lifeline, PollFlags::IN)];
-        if poll(&mut lifeline, Some(&rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 }))? != 0 {
+        if !tie_to(&self.lifeline)? {
             return Ok(());
         }
         if let Some(stdout) = self.stdout {

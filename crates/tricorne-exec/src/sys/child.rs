@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -70,6 +70,19 @@ pub(crate) fn close_inherited(keep: impl AsFd) {
     }
     close(3, u32::try_from(keep - 1).unwrap_or(0));
     close(keep + 1, u32::MAX);
+}
+
+/// A copy of a descriptor that this process was given as a number; the original stays as it is.
+///
+/// # Errors
+/// There is none of that number, or there are too many.
+pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers, and fails for one that is not open.
+    match unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: it is new, so nobody else has it.
+        copy => Ok(unsafe { OwnedFd::from_raw_fd(copy) }),
+    }
 }
 
 /// From now on Ctrl-C does nothing to this process and to those that it starts: whoever started it decides.

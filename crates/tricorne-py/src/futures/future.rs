@@ -326,6 +326,22 @@ impl FutureCore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// That it is ended by threads of the process of that generation.
+    pub(crate) fn set_owner(&self, process: u64) {
+        self.lock().owner = Some(process);
+    }
+
+    /// Whether somebody has left a callback.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        let state = self.lock();
+        state.opened.is_some()
+            || state.listeners.iter().any(|listener| matches!(listener, Listener::Callback(_)))
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.phase().is_done()
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.lock().phase
     }
@@ -617,7 +633,7 @@ impl FutureCore {
     }
 
     /// For executors: cancel, and have `set_running_or_notify_cancel` done with it.
-    fn _cancel_and_notify(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    pub(crate) fn _cancel_and_notify(slf: &Bound<'_, Self>) -> PyResult<bool> {
         match Self::change(slf, Change::CancelAndNotify)? {
             Ok(effects) => {
                 effects.run(slf)?;
