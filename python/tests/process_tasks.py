@@ -42,6 +42,17 @@ def touch_or_die(folder: str, number: int, fatal: int) -> int:
     return number
 
 
+def fail_until(folder: str, times: int, crash: bool) -> int:
+    """Fail so many times, then say how often it was called."""
+    calls = len(os.listdir(folder)) + 1
+    (Path(folder) / str(calls)).touch()
+    if calls <= times:
+        if crash:
+            os._exit(1)
+        raise OSError("try again")
+    return calls
+
+
 def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
@@ -51,6 +62,14 @@ def fail_from(text: str) -> NoReturn:
         fail(text)
     except ValueError as cause:
         raise KeyError("outer") from cause
+
+
+def put_pid(queue: Any) -> None:
+    queue.put(os.getpid())
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def leave(code: int) -> NoReturn:

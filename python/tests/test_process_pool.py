@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import multiprocessing
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ import process_tasks as tasks
 import pytest
 
 import tricorne
-from tricorne.futures import Future, ProcessPoolExecutor, as_completed, wait
+from tricorne.futures import Future, ProcessPoolExecutor, Retry, as_completed, wait
 from tricorne.futures.process import BrokenProcessPool, OutputLine, ProcessFuture
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the process pool is for Linux")
@@ -293,6 +294,52 @@ def test_workers_can_be_ended(how: str) -> None:
     assert any(future.cancelled() for future in waiting)
     assert all(future.done() for future in waiting)
     assert not any(is_there(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_tasks_are_tried_again(pool: ProcessPoolExecutor, tmp_path: Path, crash: bool) -> None:
+    assert pool.with_options(retry=3).submit(tasks.fail_until, str(tmp_path), 2, crash).result(30) == 3
+    once = pool.with_options(retry=Retry(attempts=2, on=KeyError))
+    assert isinstance(once.submit(tasks.fail, "other").exception(30), ValueError)
+
+
+def test_a_time_limit_for_some_tasks(pool: ProcessPoolExecutor) -> None:
+    limited = pool.with_options(timeout=0.2)
+    with pytest.raises(TimeoutError):
+        limited.submit(tasks.sleep, 60).result(30)
+    assert pool.submit(tasks.sleep, 0.3).result(30) == 0.3
+
+
+# Start methods
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_context_is_honoured(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    with ProcessPoolExecutor(2, mp_context=context, initializer=tasks.put_pid, initargs=(queue,)) as pool:
+        assert list(pool.map(tasks.square, range(50))) == [number * number for number in range(50)]
+        first = queue.get()
+        assert first in pool.worker_pids()
+        raised = pool.submit(tasks.leave, 3).exception(30)
+        assert isinstance(raised, tricorne.WorkerCrashed) and raised.exit_code == 3
+        killed = pool.submit(tasks.kill_self).exception(30)
+        assert isinstance(killed, tricorne.WorkerCrashed) and killed.signal == signal.SIGKILL
+        assert pool.submit(tasks.square, 3).result(30) == 9
+        pids = pool.worker_pids()
+    assert not any(is_there(pid) for pid in pids)
+    if method == "fork":
+        with pytest.raises(ValueError):
+            ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
+
+
+def test_a_forked_worker_has_what_the_parent_had() -> None:
+    tasks.state["inherited"] = "yes"
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(tasks.get_state, "inherited").result(30) == "yes"
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(tasks.get_state, "inherited").result(30) is None
+    del tasks.state["inherited"]
 
 
 # Map

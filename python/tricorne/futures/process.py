@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import os
 import subprocess
@@ -13,7 +14,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from tricorne import _native, _worker, errors
 from tricorne.errors import RemoteError, TimeoutError, WorkerCrashed
@@ -21,6 +22,7 @@ from tricorne.futures import _codec
 from tricorne.futures._base import Executor, Future, GenericMap, _take_result, check_buffersize
 from tricorne.futures._codec import _RemoteTraceback
 from tricorne.futures._launch import ContextLauncher
+from tricorne.futures._options import ExecutorWithOptions, Retry, _Task
 
 __all__ = ["BrokenProcessPool", "OutputLine", "ProcessFuture", "ProcessPoolExecutor", "ProcessPoolStats", "WorkerCrashed"]
 
@@ -449,6 +451,14 @@ class ProcessPoolExecutor(Executor, concurrent.futures.ProcessPoolExecutor):
     def _map_window(self) -> int:
         return 4 * self._max_workers
 
+    def with_options(self, *, timeout: float | None = None, retry: Retry | int | None = None) -> ExecutorWithOptions:
+        """The same pool, with options for the tasks that are submitted through what this returns; see :class:`ExecutorWithOptions`.
+
+        An attempt that takes longer than ``timeout`` seconds is ended with its worker process. A crash is worth another attempt, too, so
+        ``retry`` is for tasks that may be run twice.
+        """
+        return _PoolWithOptions(self, timeout=timeout, retry=retry)
+
     # The end
 
     def __exit__(
@@ -513,6 +523,31 @@ class ProcessPoolExecutor(Executor, concurrent.futures.ProcessPoolExecutor):
         """The process ids of the workers that are there."""
         engine = self._engine if self._process == os.getpid() else None
         return [] if engine is None else engine.worker_pids()
+
+
+class _PoolWithOptions(ExecutorWithOptions):
+    _executor: ProcessPoolExecutor
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have ``fn(*args, **kwargs)`` called with the options, and return its future."""
+        timeout = self._executor._timeout if self._timeout is None else self._timeout
+        if self._retry.attempts == 1:
+            return self._executor._submit(timeout, fn, args, kwargs)
+        task = _RetriedTask[T](self._executor, timeout, self._retry, functools.partial(fn, *args, **kwargs))
+        task.submit()
+        return task.future
+
+
+class _RetriedTask(_Task[T]):
+    call: functools.partial[T] | None
+
+    def submit(self) -> None:
+        """Make the next attempt; its time limit is kept by the pool."""
+        if (call := self.call) is None:
+            return
+        executor = cast(ProcessPoolExecutor, self.executor)
+        self.attempt = executor._submit(self.timeout, call.func, call.args, call.keywords)
+        self.attempt.add_done_callback(self.attempt_ended)
 
 
 class _ProcessMap(GenericMap[T]):
