@@ -36,6 +36,11 @@ def event_set(module: Any) -> Measure:
     return per_call("set()", set=module.Event().set)
 
 
+def native_call() -> float:
+    """What the cheapest method costs that is written in C."""
+    return per_call("isdigit()", isdigit=b"".isdigit)()
+
+
 def event_wait(module: Any) -> Measure:
     event = module.Event()
     event.set()
@@ -44,6 +49,12 @@ def event_wait(module: Any) -> Measure:
 
 def notify(module: Any) -> Measure:
     return per_call("with condition: condition.notify()", condition=module.Condition())
+
+
+def notify_alone(module: Any) -> Measure:
+    condition = module.Condition()
+    condition.acquire()
+    return per_call("notify()", notify=condition.notify)
 
 
 def contended(threads: int) -> Callable[[Any], Measure]:
@@ -157,9 +168,10 @@ def benches() -> Iterator[Bench]:
     for cls in ("Lock", "RLock", "Semaphore"):
         yield Bench(f"{cls} acquire + release", "ns", of_each(acquire_release(cls)))
         yield Bench(f"with {cls}", "ns", of_each(with_lock(cls)))
-    yield Bench("Event.set", "ns", of_each(event_set))
-    yield Bench("Event.wait, set", "ns", of_each(event_wait))
+    yield Bench("Event.set", "ns", of_each(event_set), native_call)
+    yield Bench("Event.wait, set", "ns", of_each(event_wait), native_call)
     yield Bench("with Condition: notify", "ns", of_each(notify))
+    yield Bench("Condition.notify, lock held", "ns", of_each(notify_alone), native_call)
     for threads in (2, 8):
         yield Bench(f"with Lock, {threads} threads", "ns", of_each(contended(threads)))
     for name, make in [
