@@ -153,15 +153,15 @@ class MpirePool(Pool):
     """mpire."""
 
     def __init__(self, options: Options) -> None:
-        _refuse(memory_limit=options.max_memory)
+        # It has `worker_lifespan` for its maps, not for `apply_async`.
+        _refuse(memory_limit=options.max_memory, tasks_per_worker=options.max_tasks)
         self.options = options
         self.inner = importlib.import_module("mpire").WorkerPool(n_jobs=options.workers)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         initialize = self.options.initializer
         start = None if initialize is None else _Begin(initialize, self.options.initargs)
-        more = {} if self.options.max_tasks is None else {"worker_lifespan": self.options.max_tasks}
-        return _MpireResult(self.inner.apply_async(fn, args, worker_init=start, task_timeout=self.options.timeout, **more))
+        return _MpireResult(self.inner.apply_async(fn, args, worker_init=start, task_timeout=self.options.timeout))
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
         return iter(self.inner.imap(fn, ((item,) for item in items)))
