@@ -85,6 +85,14 @@ pub(crate) fn benches(workspace: &Workspace) -> Result<Vec<Command>, String> {
     let mut commands = Vec::new();
     for (version, interpreter) in &found {
         let python = extra_python(workspace, interpreter, version)?;
+        let mut pip = program(&python);
+        quietly(pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            requirement(workspace, "cloudpickle")?.as_str(),
+        ]))?;
         quietly(&mut install(&python, &wheel))?;
         commands.push(bench(workspace, &python, "run.py"));
     }
@@ -158,7 +166,7 @@ fn extra_python(workspace: &Workspace, interpreter: &str, version: &str) -> Resu
     Ok(python)
 }
 
-/// That interpreter with pytest and the wheel, as a command in the root of the checkout.
+/// That interpreter with pytest, what the package and its tests need, and the wheel, as a command in the root of the checkout.
 fn extra_venv(
     workspace: &Workspace,
     interpreter: &str,
@@ -168,10 +176,11 @@ fn extra_venv(
 ) -> Result<Command, String> {
     let python = extra_python(workspace, interpreter, version)?;
     let mut pip = program(&python);
-    run_logged(
-        pip.args(["-m", "pip", "install", "--quiet", requirement(workspace, "pytest")?.as_str()]),
-        log,
-    )?;
+    pip.args(["-m", "pip", "install", "--quiet"]);
+    for tool in ["pytest", "cloudpickle", "numpy"] {
+        pip.arg(requirement(workspace, tool)?);
+    }
+    run_logged(&mut pip, log)?;
     run_logged(&mut install(&python, wheel), log)?;
     let mut command = program(&python);
     command.current_dir(&workspace.root);

@@ -16,6 +16,7 @@ Exit code: 0 if all of that holds, 1 if not, 2 if the implementation is not inst
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import gc
 import json
 import os
@@ -104,8 +105,10 @@ class Killer(threading.Thread):
                 if started.isdigit() and processes.started(int(pid)) == int(started):
                     there.append(int(pid))
             if there:
-                os.kill(self.random.choice(there), signal.SIGKILL)
-                self.kills += 1
+                # It may have ended in this moment: by the kill before.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.random.choice(there), signal.SIGKILL)
+                    self.kills += 1
 
 
 def _collect(futures: collections.deque[tuple[int, Any]], down_to: int, tally: collections.Counter[str]) -> None:
