@@ -246,7 +246,14 @@ impl Inner {
     ///
     /// The host's place is taken before the client's: whoever waits for a slow host must not keep others from fast
     /// ones. Nobody waits for a host while holding a place of the client, so that no two can wait for each other.
+    ///
+    /// Before all that it comes to the front of those who wait for the rate of the host, and stays there until it goes: so it
+    /// waits without a place, and whatever it waits for afterwards, no burst comes of that.
     async fn admit(&self, host: &Host) -> InFlight {
+        let clearance = match &host.rate {
+            Some(rate) => Some(rate.clear_async(1).await),
+            None => None,
+        };
         loop {
             if let Some(until) = host.closed_until() {
                 sleep_until(until).await;
@@ -259,6 +266,9 @@ impl Inner {
             let client_permit = self.limiter.acquire_async().await;
             // The host may have asked for patience while we queued.
             if host.closed_until().is_none() {
+                if let Some(clearance) = clearance {
+                    clearance.pass();
+                }
                 let count = Counted::new(&self.in_flight);
                 return InFlight { host: host_permit, sent: None, _client: client_permit, _count: count };
             }

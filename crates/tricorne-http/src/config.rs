@@ -3,7 +3,7 @@
 use crate::private::PrivateAddresses;
 use std::{sync::Arc, time::Duration};
 
-use tricorne_exec::limit::{AdaptiveConfig, Limiter};
+use tricorne_exec::limit::{AdaptiveConfig, Limiter, Rate};
 
 /// How many requests may be on the network at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,9 @@ pub struct ClientConfig {
     pub concurrency: Concurrency,
     /// Requests at once to one host (scheme, name and port). Default: `Auto { max: 64 }`.
     pub per_host: Concurrency,
+    /// Requests in a time to one host, redirects and repeats included. A request waits for its turn without a place under
+    /// the limits, and counts at the moment at which it is sent. Default: none.
+    pub rate_per_host: Option<Rate>,
     /// Time for resolving the name, the TCP connection and the TLS handshake together. Default: 10 s.
     pub connect_timeout: Duration,
     /// Time from sending the request until the head of the answer is complete. Default: 30 s.
@@ -106,6 +109,7 @@ impl Default for ClientConfig {
         ClientConfig {
             concurrency: Concurrency::Auto { max: 256 },
             per_host: Concurrency::Auto { max: 64 },
+            rate_per_host: None,
             connect_timeout: Duration::from_secs(10),
             first_byte_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(15),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tricorne_exec::limit::Limiter;
+use tricorne_exec::limit::{Limiter, RateLimiter};
 use tricorne_sync::Semaphore;
 use url::Host as Name;
 
@@ -27,6 +27,7 @@ use crate::{
 pub(crate) struct Host {
     pub(crate) origin: Arc<Origin>,
     pub(crate) limiter: Arc<Limiter>,
+    pub(crate) rate: Option<RateLimiter>,
     /// One look-up at a time: the first of many requests resolves the name for all.
     resolving: Semaphore,
     dns_ttl: Duration,
@@ -53,6 +54,7 @@ impl Host {
         Host {
             origin,
             limiter: config.per_host.limiter(),
+            rate: config.rate_per_host.map(RateLimiter::new),
             resolving: Semaphore::new(1),
             dns_ttl: config.dns_ttl,
             state: Mutex::default(),
@@ -142,7 +144,9 @@ impl Host {
 
     /// Whether nobody would notice if this host were forgotten.
     fn is_unused(&self) -> bool {
-        self.limiter.in_flight() == 0 && self.closed_until().is_none()
+        self.limiter.in_flight() == 0
+            && self.closed_until().is_none()
+            && self.rate.as_ref().is_none_or(RateLimiter::is_rested)
     }
 }
 

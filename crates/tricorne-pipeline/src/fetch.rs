@@ -34,6 +34,7 @@ impl HttpFetch {
         let config = ClientConfig {
             concurrency,
             per_host,
+            rate_per_host: plan.rate_per_host,
             // Kept for all that may be in flight, or a limit above would open a connection for each page.
             idle_per_host: per_host.max(),
             idle_total: concurrency.max(),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tricorne_sync::{OwnedPermit, Semaphore};
 
 pub use adaptive::{Adaptive, AdaptiveConfig, Ticket};
-pub use rate::{Gcra, Rate, RateLimiter};
+pub use rate::{Clearance, Gcra, Rate, RateLimiter};
 
 /// What an answer says about the server's load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

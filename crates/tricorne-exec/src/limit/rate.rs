@@ -21,8 +21,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use tricorne_sync::Semaphore;
 use tricorne_sync::prim::{Arc, Mutex, lock};
+use tricorne_sync::{Permit, Semaphore};
 
 use crate::park;
 
@@ -62,6 +62,18 @@ impl Rate {
     pub fn burst(mut self, burst: u64) -> Self {
         self.burst = burst.max(1);
         self
+    }
+
+    /// Units in each period.
+    #[must_use]
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// The time in which the amount may pass.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
     }
 
     /// How long so many units take at this rate, rounded up to a nanosecond.
@@ -246,6 +258,31 @@ impl RateLimiter {
         }
     }
 
+    /// Waits in line until `units` may pass, and keeps the place at the front: they pass when the clearance is
+    /// [used](Clearance::pass). For whoever then needs something else too that must not be held while waiting here, such as a
+    /// permit: what is let through is counted at the moment at which it goes, so that a late one is followed by no burst.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait where there is no tokio runtime with timers.
+    pub async fn clear_async(&self, units: u64) -> Clearance<'_> {
+        let turn = self.turn.acquire_async(1).await.expect("it is never closed");
+        loop {
+            let wait = lock(&self.rule).wait_for(units, self.origin.elapsed());
+            if wait.is_zero() {
+                return Clearance { limiter: self, units, _turn: turn };
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Whether the whole burst could pass now: a new limiter of this rate would allow no more.
+    #[must_use]
+    pub fn is_rested(&self) -> bool {
+        let rule = lock(&self.rule);
+        rule.available(self.origin.elapsed()) == rule.rate.burst
+    }
+
     /// Lets `units` pass now, if they may and nobody waits in line.
     ///
     /// # Errors
@@ -281,6 +318,30 @@ impl RateLimiter {
 
     fn take(&self, units: u64) -> Result<(), Duration> {
         lock(&self.rule).take(units, self.origin.elapsed())
+    }
+}
+
+/// The front of the line of a [`RateLimiter`], which has room for those who stand there; made by
+/// [`clear_async`](RateLimiter::clear_async).
+///
+/// Dropped unused it has used nothing, and the next in line moves up.
+#[must_use = "nothing has passed yet, and all others wait meanwhile"]
+pub struct Clearance<'a> {
+    limiter: &'a RateLimiter,
+    units: u64,
+    _turn: Permit<'a>,
+}
+
+impl Clearance<'_> {
+    /// Lets them pass now.
+    pub fn pass(self) {
+        self.limiter.charge(self.units);
+    }
+}
+
+impl fmt::Debug for Clearance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clearance").field("units", &self.units).finish_non_exhaustive()
     }
 }
 
@@ -375,6 +436,21 @@ mod tests {
             drop(given_up);
             tokio::join!(first, third);
             assert_eq!(*order.borrow(), [1, 3]);
+        });
+    }
+
+    #[test]
+    fn a_clearance_counts_when_it_is_used_and_only_then() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let limiter = RateLimiter::new(Rate::new(1, Duration::from_secs(3600)));
+            let clearance = limiter.clear_async(1).await;
+            assert!(limiter.try_acquire(1).is_err(), "somebody stands in front");
+            drop(clearance);
+            assert!(limiter.is_rested());
+            limiter.clear_async(1).await.pass();
+            assert!(!limiter.is_rested());
+            assert!(limiter.try_acquire(1).is_err_and(|wait| wait > Duration::from_secs(3500)));
         });
     }
 

@@ -2,10 +2,11 @@
 
 use std::{
     io::Read,
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant, SystemTime},
 };
 
+use tricorne_exec::limit::Rate;
 use tricorne_http::{ClientConfig, Concurrency, FailureKind};
 use tricorne_loopback::{Reply, Server};
 
@@ -220,5 +221,91 @@ fn a_host_that_does_not_answer_does_not_hold_up_others() {
             assert_eq!(failed.expect_err("it never answers").kind, FailureKind::TimeoutFirstByte);
         }
         assert_eq!(failure(&client, &silent.url("/")).await.kind, FailureKind::TimeoutFirstByte);
+    });
+}
+
+/// A server that notes when its requests arrive.
+fn noting_server() -> (Server, Arc<Mutex<Vec<Instant>>>) {
+    let arrivals = Arc::<Mutex<Vec<Instant>>>::default();
+    let noted = arrivals.clone();
+    let server = Server::start(move |request| {
+        noted.lock().expect("no panic").push(Instant::now());
+        // A redirect and a repeat are requests like any other.
+        match request.path.as_str() {
+            "/moved" => Reply::redirect(302, "/there"),
+            "/busy" if noted.lock().expect("no panic").len() < 3 => Reply::new(503),
+            _ => Reply::html("x"),
+        }
+    });
+    (server.expect("a server"), arrivals)
+}
+
+#[test]
+fn no_more_requests_arrive_in_a_time_than_the_rate_of_the_host() {
+    let (server, arrivals) = noting_server();
+    let (other, others) = noting_server();
+    run(async {
+        let rate = Rate::new(50, Duration::from_secs(1));
+        let client = client(ClientConfig { rate_per_host: Some(rate), retries: 20, ..quick() });
+        let urls: Vec<_> = ["/busy", "/moved", "/1", "/2", "/3", "/4"]
+            .iter()
+            .flat_map(|path| [server.url(path), other.url("/1")])
+            .collect();
+        let start = Instant::now();
+        for page in get_all(&client, &urls).await {
+            page.expect("it is there");
+        }
+        for arrivals in [arrivals, others] {
+            let mut arrivals = arrivals.lock().expect("no panic").clone();
+            arrivals.sort_unstable();
+            // The rule of the rate: the request of number n is sent n times the interval after the first at the soonest. However
+            // late a busy machine lets it arrive, it is not before that.
+            for (number, arrival) in arrivals.iter().enumerate() {
+                let soonest = rate.time_for(number as u64);
+                assert!(*arrival - start >= soonest, "number {number} after {:?}", *arrival - start);
+            }
+        }
+        assert!(server.total_requests() >= 7, "redirect and repeats are among them");
+        assert_eq!(other.total_requests(), 6);
+    });
+}
+
+#[test]
+fn waiting_for_the_rate_holds_no_place_and_is_no_time_out() {
+    let start = || Server::start(|_| Reply::html("x")).expect("a server");
+    let (slow, quick_one) = (start(), start());
+    run(async {
+        let client = client(ClientConfig {
+            concurrency: Concurrency::Fixed(1),
+            per_host: Concurrency::Fixed(1),
+            rate_per_host: Some(Rate::new(1, millis(700))),
+            total_timeout: millis(500),
+            ..quick()
+        });
+        client.get(&slow.url("/1")).await.expect("the first may go");
+        let (waiting, url) = (client.clone(), slow.url("/2"));
+        let second = tokio::spawn(async move { waiting.get(&url).await.map(|page| page.status) });
+        let (waiting, url) = (client.clone(), slow.url("/3"));
+        let given_up = tokio::spawn(async move { waiting.get(&url).await.map(|page| page.status) });
+        client.get(&quick_one.url("/")).await.expect("nobody holds the one place");
+        given_up.abort();
+        assert!(given_up.await.expect_err("it waits for the second").is_cancelled());
+        assert_eq!(second.await.expect("no panic").expect("to wait is no time-out"), 200);
+        assert_eq!((slow.total_requests(), client.stats().in_flight), (2, 0));
+    });
+}
+
+#[test]
+fn a_host_is_not_forgotten_before_its_rate_is_paid_off() {
+    let start = || Server::start(|_| Reply::html("x")).expect("a server");
+    let (first, second) = (start(), start());
+    run(async {
+        let rate_per_host = Some(Rate::new(1, Duration::from_secs(3600)));
+        let client = client(ClientConfig { rate_per_host, max_hosts: 1, ..quick() });
+        client.get(&first.url("/1")).await.expect("the first may go");
+        client.get(&second.url("/1")).await.expect("another host");
+        let url = first.url("/2");
+        tokio::time::timeout(millis(60), client.get(&url)).await.expect_err("an hour is not over");
+        assert_eq!(first.total_requests(), 1);
     });
 }

@@ -32,6 +32,7 @@ mod error;
 mod headers;
 mod parse;
 mod print;
+mod rate;
 mod reader;
 mod shape;
 mod stages;
@@ -48,6 +49,8 @@ pub use diff::diff;
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use shape::DATA_VERSION;
 pub use tricorne_http::PrivateAddresses;
+
+use tricorne_exec::limit::Rate;
 
 use crate::expr::Expr;
 use crate::sink::Column;
@@ -152,6 +155,8 @@ pub struct Fetch {
     pub concurrency: Limit,
     /// Requests in flight to one host. Default: auto.
     pub per_host: Limit,
+    /// Requests in a time to one host, evenly spread; written like `"10/s"`. Default: no limit.
+    pub rate_per_host: Option<Rate>,
     /// Time to make a connection, TLS included. Default: 10 s.
     pub connect_secs: f64,
     /// Time from the request to the first byte of the answer. Default: 15 s.
@@ -190,6 +195,7 @@ impl Default for Fetch {
         Fetch {
             concurrency: Limit::Auto,
             per_host: Limit::Auto,
+            rate_per_host: None,
             connect_secs: 10.0,
             first_byte_secs: 15.0,
             stall_secs: 15.0,

@@ -29,6 +29,7 @@ const SECTIONS: [(&str, &str, &[&str]); 5] = [
         &[
             "concurrency",
             "per_host",
+            "rate_per_host",
             "connect_secs",
             "first_byte_secs",
             "stall_secs",
@@ -412,6 +413,7 @@ fn fetch<'a>(
     let default = Fetch::default();
     let concurrency = reader.limit(&section, "concurrency", MAX_LIMIT).unwrap_or(default.concurrency);
     let per_host = reader.limit(&section, "per_host", MAX_LIMIT).unwrap_or(default.per_host);
+    let rate_per_host = reader.rate(&section, "rate_per_host");
     let mut secs = |key, default: f64, most: f64| {
         reader.seconds(&section, key, 0.001..=most).map_or(default, |found| found.value)
     };
@@ -451,6 +453,7 @@ fn fetch<'a>(
     Some(Fetch {
         concurrency,
         per_host,
+        rate_per_host,
         connect_secs,
         first_byte_secs,
         stall_secs,

@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::bytes::format_bytes;
 use super::parse::PRIVATE_ADDRESSES;
+use super::rate::format_rate;
 use super::{Fetch, Format, InputPath, Limit, Plan, Source, Stage};
 
 impl Plan {
@@ -70,6 +71,9 @@ impl Plan {
         out.section("[fetch]");
         out.limit("concurrency", fetch.concurrency);
         out.limit("per_host", fetch.per_host);
+        if let Some(rate) = fetch.rate_per_host {
+            out.string("rate_per_host", &format_rate(rate));
+        }
         out.seconds("connect_secs", fetch.connect_secs);
         out.seconds("first_byte_secs", fetch.first_byte_secs);
         out.seconds("stall_secs", fetch.stall_secs);

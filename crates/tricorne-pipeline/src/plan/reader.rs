@@ -8,10 +8,12 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use tricorne_exec::limit::Rate;
 
 use super::Limit;
 use super::bytes::{format_bytes, parse_bytes};
 use super::error::{MAX_KEPT, PlanError, PlanErrorKind, PlanErrors};
+use super::rate::parse_rate;
 use crate::expr::nearest::{nearest, word_list};
 
 /// A table of the plan.
@@ -325,6 +327,19 @@ impl<'a> Reader<'a> {
             self.out_of_range(key, value.span(), &format!("a size from `{low}` to `{high}`"));
         }
         bytes
+    }
+
+    /// So many in a time, like `"10/s"`.
+    pub(super) fn rate(&mut self, section: &Section<'a>, key: &str) -> Option<Rate> {
+        let found = self.string(section, key)?;
+        let rate = parse_rate(&found.value);
+        if rate.is_none() {
+            let message = format!("`{key}` is {}, which is not a rate", self.written(&found.span));
+            let hint =
+                "write a number up to `1000000` and a time, like `\"10/s\"`, `\"90/min\"` or `\"500/h\"`";
+            self.error(found.span, PlanErrorKind::BadValue, message, hint.to_owned());
+        }
+        rate
     }
 
     /// One of some words, each of which is a `noun`.

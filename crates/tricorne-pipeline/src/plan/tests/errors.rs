@@ -236,6 +236,18 @@ fn each_mistake_has_its_own_words() {
             "use a number from `1` to `65536`, or `\"auto\"`",
         ),
         (
+            fetch("rate_per_host = '10/second'"),
+            (6, 17, BadValue),
+            "`rate_per_host` is `'10/second'`, which is not a rate",
+            "write a number up to `1000000` and a time, like `\"10/s\"`, `\"90/min\"` or `\"500/h\"`",
+        ),
+        (
+            fetch("rate_per_hosts = '10/s'"),
+            (6, 1, UnknownKey),
+            "unknown key `rate_per_hosts` in `[fetch]`",
+            "did you mean `rate_per_host`?",
+        ),
+        (
             fetch("stall_secs = nan"),
             (6, 14, BadValue),
             "`stall_secs` is `nan`",

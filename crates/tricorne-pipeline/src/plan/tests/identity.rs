@@ -54,7 +54,7 @@ fn what_does_not_shape_the_data_leaves_the_hash_alone() {
         ),
         with(
             "[sink]",
-            "[fetch]\nconcurrency = 3\nretries = 0\ntimeout_secs = 1\nmax_body_bytes = 1\n[run]\nworkers = 1\n[sink]",
+            "[fetch]\nconcurrency = 3\nrate_per_host = '5/s'\nretries = 0\ntimeout_secs = 1\nmax_body_bytes = 1\n[run]\nworkers = 1\n[sink]",
         ),
         with("[sink]", "[fetch.headers]\nAuthorization = 'Bearer 1'\nCookie = 'a=b'\n[sink]"),
     ] {

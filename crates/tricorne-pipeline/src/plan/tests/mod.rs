@@ -7,6 +7,9 @@ mod round_trip;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tricorne_exec::limit::Rate;
 
 use super::{
     DedupKey, Feature, Fetch, Format, InputPath, Limit, Plan, PrivateAddresses, Run, Sink, Source, Stage,
@@ -72,6 +75,7 @@ fn every_key_is_read() {
             [fetch]
             concurrency = 64
             per_host = "auto"
+            rate_per_host = "90/min"
             connect_secs = 1
             first_byte_secs = 2.5
             stall_secs = 3.0
@@ -125,6 +129,7 @@ fn every_key_is_read() {
         Some(Fetch {
             concurrency: fixed(64),
             per_host: Limit::Auto,
+            rate_per_host: Some(Rate::new(90, Duration::from_secs(60))),
             connect_secs: 1.0,
             first_byte_secs: 2.5,
             stall_secs: 3.0,

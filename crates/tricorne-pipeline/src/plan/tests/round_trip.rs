@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
+use tricorne_exec::limit::Rate;
 
 use super::*;
 use crate::expr::Expr;
@@ -50,11 +52,14 @@ fn fetch(base: PathBuf) -> impl Strategy<Value = Fetch> {
     let private =
         prop::sample::select(&[PrivateAddresses::Listed, PrivateAddresses::Allow, PrivateAddresses::Refuse]);
     let sizes = (1_u64..1 << 32, 0_u64..4_096);
-    (limit(), limit(), times, (0_u32..=100, 0_u32..=50), sizes, text(), headers, (any::<bool>(), private))
+    let rate = (1_u64..=1_000_000, prop::sample::select(&[1_u64, 60, 3_600]))
+        .prop_map(|(amount, secs)| Rate::new(amount, Duration::from_secs(secs)));
+    let per_host = (limit(), prop::option::of(rate));
+    (limit(), per_host, times, (0_u32..=100, 0_u32..=50), sizes, text(), headers, (any::<bool>(), private))
         .prop_map(
             move |(
                 concurrency,
-                per_host,
+                (per_host, rate_per_host),
                 times,
                 (retries, max_redirects),
                 (body, kib),
@@ -64,6 +69,7 @@ fn fetch(base: PathBuf) -> impl Strategy<Value = Fetch> {
             )| Fetch {
                 concurrency,
                 per_host,
+                rate_per_host,
                 connect_secs: times[0],
                 first_byte_secs: times[1],
                 stall_secs: times[2],
