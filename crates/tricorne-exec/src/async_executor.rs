@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tricorne_sync::Event;
 
 use crate::error::{ExecError, TaskError};
-use crate::executor::{Executor, Shutdown};
+use crate::executor::{Executor, Shutdown, check_name};
 use crate::future::{Future, Promise, Slot, Work, pair};
 use crate::map::Map;
 use crate::panics;
@@ -131,8 +131,9 @@ impl AsyncExecutorBuilder {
     /// # Errors
     ///
     /// [`ExecError::Start`] if the system refuses a thread, or what its event loop needs; the loops that were started
-    /// end again.
+    /// end again. A name with a NUL character, which no thread can have.
     pub fn build(self) -> Result<AsyncExecutor, ExecError> {
+        check_name(&self.name)?;
         panics::install_hook();
         let mut executor = AsyncExecutor {
             number: fork::new_number(),
@@ -211,6 +212,9 @@ impl AsyncExecutor {
     /// Tasks that were spawned and have not ended.
     #[must_use]
     pub fn live(&self) -> usize {
+        if fork::is_elsewhere(self.number) {
+            return 0;
+        }
         self.loops.iter().map(|event_loop| event_loop.shared.lock().live).sum()
     }
 

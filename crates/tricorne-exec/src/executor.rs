@@ -1,12 +1,13 @@
 //! What all executors have in common.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tricorne_sync::prim::Arc;
 
-use crate::error::TaskError;
+use crate::error::{ExecError, TaskError};
 use crate::future::{Future, TaskResult};
 use crate::map::Map;
 use crate::panics;
@@ -151,4 +152,13 @@ impl fmt::Debug for InlineExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InlineExecutor").field("closed", &self.closed).finish()
     }
+}
+
+/// A thread's name is a C string: asked for one with a NUL, the standard library panics, when tasks are there already.
+pub(crate) fn check_name(name: &str) -> Result<(), ExecError> {
+    if name.contains('\0') {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "its name has a NUL character");
+        return Err(ExecError::Start { thread: name.escape_debug().to_string(), source });
+    }
+    Ok(())
 }

@@ -16,7 +16,9 @@
 //! [`as_completed`](crate::as_completed) are made of), and [`Future::shared`] makes the outcome common property.
 
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -76,11 +78,12 @@ pub(crate) trait Work<T>: Send + Sync {
 
     /// Cancels what has not begun, and lets go of it; asks what runs to stop. Whether it was cancelled.
     fn cancel(&self, slot: &Slot<T>) -> bool {
-        let cancelled = slot.cancel();
-        if cancelled {
+        // A callback that panics has been told, too, that it is cancelled.
+        let cancelled = panic::catch_unwind(AssertUnwindSafe(|| slot.cancel()));
+        if !matches!(cancelled, Ok(false)) {
             self.discard();
         }
-        cancelled
+        cancelled.unwrap_or_else(|payload| panic::resume_unwind(payload))
     }
 
     /// Lets go of the work: it was cancelled before it began.
@@ -384,6 +387,17 @@ impl<T> Slot<T> {
     }
 }
 
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        if self.is_done()
+            && let State::Done(Err(error @ TaskError::Panicked { .. })) =
+                self.state.get_mut().unwrap_or_else(PoisonError::into_inner)
+        {
+            panics::unseen(error);
+        }
+    }
+}
+
 /// The working end: delivers the outcome, once.
 ///
 /// Dropped without an outcome it delivers [`TaskError::Abandoned`], so that nobody waits for ever.
@@ -460,7 +474,8 @@ impl<T> fmt::Debug for Promise<T> {
 /// To wait for several, without giving them up, there are [`wait`](crate::wait) and
 /// [`as_completed`](crate::as_completed); to hand one result to several, [`shared`](Self::shared).
 ///
-/// Dropping it does not stop the task; the result is dropped where it is made.
+/// Dropping it does not stop the task; the result is dropped where it is made. If the task panics then, the program's
+/// panic hook is told, as it is of a thread that nobody joins.
 ///
 /// # Cancel safety
 ///
@@ -692,6 +707,28 @@ mod tests {
         assert_eq!(message, "broken at 5");
         let location = location.expect("the hook is ours");
         assert!(location.contains(&format!("future.rs:{line}:")), "{location}");
+    }
+
+    #[test]
+    fn a_callback_that_panics_at_a_cancellation_keeps_nothing_back() {
+        struct Held(Arc<AtomicBool>);
+        impl Work<()> for Held {
+            fn help(&self, _: &Slot<()>) {}
+
+            fn discard(&self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+
+            fn lost(&self) -> Option<TaskError> {
+                None
+            }
+        }
+        let discarded = Arc::new(AtomicBool::new(false));
+        let (_promise, future) = pair(Held(Arc::clone(&discarded)));
+        let core = Arc::clone(future.core());
+        future.on_done(|outcome| std::panic::panic_any(outcome.is_err()));
+        assert!(panic::catch_unwind(AssertUnwindSafe(|| core.cancel())).is_err());
+        assert!(discarded.load(Ordering::SeqCst));
     }
 
     #[test]

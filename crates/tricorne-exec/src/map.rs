@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::future::{Future, TaskResult};
+use crate::panics;
 use crate::park;
 use crate::wait::{AsCompleted, TimedOut};
 
@@ -34,7 +35,10 @@ struct InFlight<R>(VecDeque<Future<R>>);
 impl<R> Drop for InFlight<R> {
     fn drop(&mut self) {
         for future in &self.0 {
-            future.cancel();
+            // What a task holds is foreign: a destructor that panics is not to keep the others going.
+            panics::contain(|| {
+                future.cancel();
+            });
         }
     }
 }

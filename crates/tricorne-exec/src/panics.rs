@@ -2,7 +2,8 @@
 //!
 //! The payload of a panic has its message but not its place, which only the panic hook is told. So the first executor
 //! puts a hook in front of the one that is there: on a thread that is just running a task it keeps the place and stays
-//! silent, since the panic becomes an error that the caller sees; everywhere else it calls the former hook.
+//! silent, since the panic becomes an error that the caller sees; everywhere else it calls the former hook. An error that
+//! nobody has asked for when the last of its future goes is [told](unseen) to the former hook after all: no panic vanishes.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,8 @@ thread_local! {
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
     /// Where the last panic of a task was.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Panics that were caught on this thread.
+    static CAUGHT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Puts our hook in front of the present one, once per process.
@@ -51,9 +54,37 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, TaskError> {
 fn error_of(payload: Box<dyn Any + Send>) -> TaskError {
     let message = message(&*payload);
     let location = LOCATION.try_with(RefCell::take).unwrap_or_default();
-    // A payload may panic in its own drop; what it says then is of no interest.
-    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    CAUGHT.set(CAUGHT.get() + 1);
+    discard(payload);
     TaskError::Panicked { message, location }
+}
+
+/// How many panics of tasks this thread has caught.
+pub(crate) fn caught() -> u64 {
+    CAUGHT.get()
+}
+
+/// Runs foreign code whose panics are nobody's, such as the destructor of something that nobody wants.
+pub(crate) fn contain(work: impl FnOnce()) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(work)) {
+        discard(payload);
+    }
+}
+
+/// A payload may panic in its own drop; what it panics with then is left alone.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+/// A task's panic that nobody has asked for: the program's panic hook is told, as of the panic of a thread that nobody
+/// joins.
+#[cold]
+pub(crate) fn unseen(error: &TaskError) {
+    let outer = IN_TASK.replace(false);
+    contain(|| panic!("{error}, and nobody has asked for its result"));
+    IN_TASK.set(outer);
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

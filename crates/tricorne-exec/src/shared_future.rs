@@ -142,12 +142,20 @@ impl<T> SharedFuture<T> {
     }
 
     fn ended_or_lost(&self) -> Option<&TaskResult<T>> {
-        let outcome = self.common.outcome.get();
-        if outcome.is_some() {
-            return outcome;
+        self.common.outcome.get().or_else(|| self.lost())
+    }
+
+    /// Ends it if nobody in this process will, and nobody has.
+    fn lost(&self) -> Option<&TaskResult<T>> {
+        if !self.is_lost() {
+            return None;
         }
         let error = self.core.work.lost()?;
         Some(self.common.end(Err(error)))
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.is_done() && self.core.work.lost().is_some()
     }
 
     /// Calls `callback` with the outcome, on the thread that delivers it; at once, here, if it is there already.
@@ -159,6 +167,10 @@ impl<T> SharedFuture<T> {
     ///
     /// Whatever the callback panics with when called at once.
     pub fn on_done(&self, callback: impl FnOnce(&TaskResult<T>) + Send + 'static) {
+        if let Some(outcome) = self.lost() {
+            callback(outcome);
+            return;
+        }
         let mut interested = lock(&self.common.interested);
         match &mut *interested {
             Some(interested) => interested.callbacks.push(Box::new(callback)),
@@ -169,7 +181,7 @@ impl<T> SharedFuture<T> {
         }
     }
 
-    /// Whether the outcome is there.
+    /// Whether the outcome is there. Not of a task of the parent's in a forked child, though nobody waits for it there.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.common.outcome.get().is_some()
@@ -185,6 +197,9 @@ impl<T> SharedFuture<T> {
     }
 
     pub(crate) fn listen(&self, listener: &Arc<dyn Listener>, key: usize) -> bool {
+        if self.is_lost() {
+            return false;
+        }
         let mut interested = lock(&self.common.interested);
         let waits = interested.as_mut();
         if let Some(interested) = waits {

@@ -23,7 +23,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -34,7 +33,7 @@ use tricorne_sync::prim::thread::{self, JoinHandle};
 use tricorne_sync::prim::{Arc, Condvar, Mutex, MutexGuard, Parker, lock, thread_local};
 
 use crate::error::{ExecError, TaskError};
-use crate::executor::{Executor, Shutdown, window_for};
+use crate::executor::{Executor, Shutdown, check_name, window_for};
 use crate::future::{Core, Future, Slot, Work};
 use crate::map::Map;
 use crate::panics;
@@ -158,9 +157,10 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// [`ExecError::Start`] if the system refuses a thread of [`start_all`](Self::start_all); those that were started
-    /// end again. Without it no thread is started here: if none can be had later, tasks fail with
+    /// end again. A name with a NUL character, which no thread can have. Without `start_all` no thread is started here: if none can be had later, tasks fail with
     /// [`TaskError::Broken`].
     pub fn build(self) -> Result<ThreadPoolExecutor, ExecError> {
+        check_name(&self.name)?;
         panics::install_hook();
         let start_all = self.start_all;
         let executor = ThreadPoolExecutor {
@@ -226,6 +226,8 @@ pub struct ThreadPoolStats {
     /// Tasks that workers have taken from the queue and are done with, those included that were cancelled before or
     /// run by a worker that waited for them.
     pub finished: u64,
+    /// Panics of tasks on the pool's threads, whether or not somebody has asked for the result.
+    pub panicked: u64,
     /// Threads that were started.
     pub threads_started: u64,
     /// Threads that ended because they were idle.
@@ -258,6 +260,8 @@ struct ReadyState {
     tasks: VecDeque<Arc<dyn Job>>,
     /// Tasks that workers are done with.
     finished: u64,
+    /// Panics in them.
+    panicked: u64,
 }
 
 struct State {
@@ -288,6 +292,12 @@ struct Worker {
     summoned: bool,
     parker: Arc<Parker>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a worker has to say of the task that it has run.
+#[derive(Clone, Copy)]
+struct Done {
+    panicked: u64,
 }
 
 enum Phase {
@@ -411,7 +421,8 @@ impl Pool {
     fn work(self: &Arc<Self>, place: usize, parker: &Parker) {
         POOL.with(|pool| pool.set(self.number));
         if let Some(initializer) = &self.builder.initializer {
-            let outcome = panics::catch(|| initializer());
+            // Its error is foreign, too.
+            let outcome = panics::catch(|| initializer().map_err(|error| error.to_string()));
             let reason = match outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("initializer of `{}` failed: {error}", self.name())),
@@ -423,25 +434,29 @@ impl Pool {
             }
         }
         lock(&self.state).starting -= 1;
-        let mut had_task = false;
-        while let Some(job) = self.next(place, parker, had_task) {
+        let mut done = None;
+        while let Some(job) = self.next(place, parker, done) {
+            let caught = panics::caught();
             // Its task's panics are caught before; what is left are those of a callback, or of the destructor of a
             // result that nobody wanted: they end here, and the worker goes on.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| job.run()));
+            panics::contain(|| job.run());
             if fork::is_elsewhere(self.number) {
                 // The task has forked, and this is the child: the tasks are the parent's, and its locks in any state.
                 std::mem::forget(job);
                 return;
             }
-            drop_guarded(job);
-            had_task = true;
+            panics::contain(|| drop(job));
+            done = Some(Done { panicked: panics::caught() - caught });
         }
     }
 
     /// The next task; `None` if there will be none for this worker.
-    fn next(self: &Arc<Self>, place: usize, parker: &Parker, had_task: bool) -> Option<Arc<dyn Job>> {
+    fn next(self: &Arc<Self>, place: usize, parker: &Parker, done: Option<Done>) -> Option<Arc<dyn Job>> {
         let mut ready = lock(&self.ready.state);
-        ready.finished += u64::from(had_task);
+        if let Some(Done { panicked }) = done {
+            ready.finished += 1;
+            ready.panicked += panicked;
+        }
         if let Some(job) = ready.tasks.pop_front() {
             // Relaxed: a hint, as `incoming`.
             self.ready.len.store(ready.tasks.len(), Ordering::Relaxed);
@@ -560,8 +575,8 @@ impl Pool {
     /// Ends tasks that nobody will run. They are foreign: what panics in one is not to keep the others.
     fn end_all(tasks: VecDeque<Arc<dyn Job>>, error: impl Fn() -> TaskError) {
         for job in tasks {
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| job.end(error())));
-            drop_guarded(job);
+            panics::contain(|| job.end(error()));
+            panics::contain(|| drop(job));
         }
     }
 
@@ -619,10 +634,6 @@ impl Pool {
     }
 }
 
-fn drop_guarded(job: Arc<dyn Job>) {
-    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(job)));
-}
-
 impl ThreadPoolExecutor {
     /// A pool with as many workers as the process may use cores, unless told otherwise.
     #[must_use]
@@ -666,6 +677,7 @@ impl ThreadPoolExecutor {
                 queued_peak: 0,
                 submitted: 0,
                 finished: 0,
+                panicked: 0,
                 threads_started: 0,
                 threads_retired: 0,
             };
@@ -679,6 +691,7 @@ impl ThreadPoolExecutor {
             queued_peak: state.counts.queued_peak,
             submitted: state.counts.submitted,
             finished: ready.finished,
+            panicked: ready.panicked,
             threads_started: state.counts.started,
             threads_retired: state.counts.retired,
         }
@@ -739,6 +752,9 @@ impl ThreadPoolExecutor {
     }
 
     /// Runs `body`, whose tasks may borrow from outside of it, and returns when all of them have ended.
+    ///
+    /// A task's panic is in its future only: the scope returns as ever. If nobody asks for it there, the program's panic hook
+    /// is told.
     ///
     /// Called by a worker of this pool it runs those tasks of the scope itself that no other has begun. If `body`
     /// panics, the tasks that it has submitted still run to their end before the panic goes on.

@@ -14,6 +14,7 @@ use tricorne_sync::{Ready, Waitable};
 use crate::future::{Future, Listener, TaskResult};
 use crate::park;
 use crate::shared_future::SharedFuture;
+use crate::sys::fork;
 
 /// When [`wait`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,11 +129,11 @@ impl<T> Watched for Future<T> {
 
 impl<T> Watched for SharedFuture<T> {
     fn is_over(&self) -> bool {
-        self.is_done()
+        self.is_done() || self.is_lost()
     }
 
     fn has_failed(&self) -> bool {
-        self.try_result().is_some_and(Result::is_err)
+        self.try_result().is_some_and(Result::is_err) || self.is_lost()
     }
 
     fn help(&self) {
@@ -340,6 +341,8 @@ pub struct AsCompleted<T> {
     not_helped: usize,
     ended: Arc<Ended>,
     listener: Arc<dyn Listener>,
+    /// Where it was made: in a forked child nobody tells of the parent's tasks.
+    forks: u64,
 }
 
 #[derive(Default)]
@@ -376,7 +379,7 @@ impl<T> AsCompleted<T> {
     pub fn new() -> Self {
         let ended = Arc::<Ended>::default();
         let listener = Arc::clone(&ended) as Arc<dyn Listener>;
-        Self { futures: BTreeMap::new(), next: 0, not_helped: 0, ended, listener }
+        Self { futures: BTreeMap::new(), next: 0, not_helped: 0, ended, listener, forks: fork::forks() }
     }
 
     /// Adds a future; its position is the number of those that were added before.
@@ -456,6 +459,11 @@ impl<T> AsCompleted<T> {
         if self.futures.is_empty() {
             return Poll::Ready(None);
         }
+        if self.forks != fork::forks()
+            && let Some((&position, _)) = self.futures.iter().find(|(_, future)| future.is_lost())
+        {
+            return self.hand_out(position);
+        }
         let waker = waker.clone();
         let mut state = lock(&self.ended.state);
         let Some(position) = state.positions.pop_front() else {
@@ -465,6 +473,10 @@ impl<T> AsCompleted<T> {
             return Poll::Pending;
         };
         drop(state);
+        self.hand_out(position)
+    }
+
+    fn hand_out(&mut self, position: usize) -> Poll<Option<(usize, TaskResult<T>)>> {
         let future = self.futures.remove(&position).expect("a position is told once");
         let outcome = match future.try_result() {
             Ok(outcome) => outcome,

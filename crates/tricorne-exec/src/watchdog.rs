@@ -176,6 +176,8 @@ impl Pulse {
 struct Sight {
     look: (u64, u64),
     since: Instant,
+    /// The last look at which it was there.
+    until: Instant,
     /// Name of the task, once it was reported.
     reported: Option<String>,
 }
@@ -200,17 +202,34 @@ impl Shared {
             .ok()
     }
 
+    /// The pulses of threads that are there; those of others are let go of, and what was seen of them.
+    fn living(&self, sights: &mut Vec<Sight>) -> Vec<Arc<Pulse>> {
+        let mut place = 0;
+        let mut pulses = locked(&self.pulses);
+        pulses.retain(|pulse| {
+            // Its thread has let go of it.
+            let gone = Arc::strong_count(pulse) == 1;
+            if !gone {
+                place += 1;
+            } else if place < sights.len() {
+                sights.remove(place);
+            }
+            !gone
+        });
+        pulses.clone()
+    }
+
     fn watch(&self) {
         let mut sights: Vec<Sight> = Vec::new();
         let mut idle_looks = 0;
         while !self.stopped.load(Ordering::SeqCst) {
-            let pulses = locked(&self.pulses).clone();
+            let pulses = self.living(&mut sights);
             let now = Instant::now();
             let mut idle = true;
             for (place, pulse) in pulses.iter().enumerate() {
                 let look = pulse.look();
                 if sights.len() == place {
-                    sights.push(Sight { look, since: now, reported: None });
+                    sights.push(Sight { look, since: now, until: now, reported: None });
                     idle = false;
                     continue;
                 }
@@ -241,6 +260,7 @@ impl Shared {
 
     /// The thread is still where it was at the last look.
     fn meet_again(&self, sight: &mut Sight, pulse: &Pulse, now: Instant) {
+        sight.until = now;
         let blocked_for = now - sight.since;
         if sight.reported.is_some() || blocked_for < self.threshold {
             return;
@@ -255,10 +275,10 @@ impl Shared {
 
     /// The thread is somewhere else.
     fn meet(&self, sight: &mut Sight, pulse: &Pulse, look: (u64, u64), now: Instant) {
-        let former = std::mem::replace(sight, Sight { look, since: now, reported: None });
+        let former = std::mem::replace(sight, Sight { look, since: now, until: now, reported: None });
         if let Some(task) = former.reported {
-            // It ended between the last look and this one.
-            let blocked_for = (now - former.since).saturating_sub(self.threshold / 2);
+            // It ended between the last look and this one, which may be late itself.
+            let blocked_for = former.until - former.since;
             self.report(&Blockage { task, thread: pulse.thread.clone(), blocked_for, over: true });
         }
     }
@@ -270,4 +290,49 @@ impl Shared {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, not(any(tricorne_loom, tricorne_shuttle))))]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_watchdog_that_is_late_itself_claims_no_more_than_it_has_seen() {
+        let (sender, reports) = mpsc::channel();
+        let observer = Arc::new(move |blockage: &Blockage| {
+            let _ = sender.send(blockage.clone());
+        });
+        // It looks twice an hour by itself.
+        let watchdog =
+            Watchdog::start("late".to_owned(), Duration::from_secs(3600), observer).expect("a thread");
+        let watched = watchdog.register("slow".into());
+        let shared = &watchdog.shared;
+        let pulse = Pulse { thread: "here".to_owned(), task: AtomicU64::new(0), entries: AtomicU64::new(0) };
+        let start = Instant::now();
+        let after = |hours: u64| start + Duration::from_secs(3600 * hours);
+        let mut sight = Sight { look: (watched.task, 1), since: start, until: start, reported: None };
+        shared.meet_again(&mut sight, &pulse, after(2));
+        shared.meet(&mut sight, &pulse, (0, 1), after(50));
+        let blocked_for =
+            || reports.try_recv().map(|report| (report.blocked_for.as_secs() / 3600, report.over));
+        assert_eq!((blocked_for(), blocked_for()), (Ok((2, false)), Ok((2, true))));
+    }
+
+    #[test]
+    fn threads_that_have_ended_are_forgotten() {
+        let watchdog =
+            Watchdog::start("watchdog".to_owned(), Duration::from_secs(3600), Arc::new(|_: &Blockage| {}))
+                .expect("a thread");
+        for _ in 0..3 {
+            let watched = watchdog.register("short".into());
+            thread::spawn(move || watched.step(|| ())).join().expect("it does not panic");
+        }
+        // The watchdog's own thread may hold them for the moment in which it looks.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !watchdog.shared.living(&mut Vec::new()).is_empty() {
+            assert!(Instant::now() < deadline, "they are kept");
+            thread::yield_now();
+        }
+    }
 }

@@ -558,3 +558,69 @@ fn a_scope_on_a_worker_runs_what_its_tasks_submit_while_it_waits() {
     });
     assert_eq!(outcome(outer), Ok(Ok(Ok(7))));
 }
+
+/// Its destructor panics, and what it panics with does so again.
+struct Bomb(u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Bomb(self.0 - 1));
+        }
+    }
+}
+
+#[test]
+fn an_initializer_whose_error_panics_breaks_the_pool_and_hangs_nobody() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            std::panic::panic_any(Bomb(2))
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+    let builder = ThreadPoolExecutor::builder().workers(1).initializer(|| Err(Box::new(Unspeakable)));
+    let pool = builder.build().expect("nothing is started yet");
+    assert!(matches!(outcome(pool.submit(|| 1)), Err(TaskError::Broken { .. })));
+    assert!(pool.shutdown_timeout(Shutdown::Drain, PATIENCE), "its thread has left");
+}
+
+#[test]
+fn a_worker_outlives_whatever_is_panicked_with() {
+    let pool = ThreadPoolExecutor::builder().workers(1).build().expect("nothing is started yet");
+    drop(pool.submit(|| std::panic::panic_any(Bomb(2))));
+    pool.submit(|| ()).on_done(|_| std::panic::panic_any(Bomb(2)));
+    drop(pool.submit(|| Bomb(3)));
+    assert_eq!(outcome(pool.submit(|| 1)), Ok(1));
+    assert!(pool.shutdown_timeout(Shutdown::Drain, PATIENCE), "its thread has left");
+}
+
+#[test]
+fn a_name_that_no_thread_can_have_is_an_error() {
+    let error = ThreadPoolExecutor::builder().name("a\0b").build().expect_err("a NUL");
+    assert_eq!(error.to_string(), "cannot start thread `a\\0b`");
+    assert!(tricorne_exec::AsyncExecutor::builder().name("a\0b").build().is_err());
+}
+
+#[test]
+fn a_destructor_that_panics_keeps_no_task_of_a_dropped_map_going() {
+    let pool = ThreadPoolExecutor::builder().workers(1).build().expect("nothing is started yet");
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let holds = pool.submit(move || held.recv().is_err());
+    let ran = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ran);
+    let bombs = [1, 0, 0].map(Bomb);
+    let mut map = pool
+        .map(bombs, move |mut bomb| {
+            bomb.0 = 0;
+            counted.fetch_add(1, Ordering::SeqCst)
+        })
+        .window(3);
+    assert!(map.next_timeout(Duration::ZERO).is_err(), "they wait for the only worker");
+    drop(map);
+    drop(go);
+    assert_eq!(outcome(holds), Ok(true));
+    assert!(pool.shutdown_timeout(Shutdown::Drain, PATIENCE));
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+}

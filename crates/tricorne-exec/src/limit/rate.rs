@@ -287,11 +287,15 @@ impl RateLimiter {
     ///
     /// # Errors
     ///
-    /// How long they would have to wait, those in line not counted.
+    /// How long they would have to wait at least: of those in line, only one unit is counted. Never zero.
     pub fn try_acquire(&self, units: u64) -> Result<(), Duration> {
         match self.turn.try_acquire(1) {
             Ok(_turn) => self.take(units),
-            Err(_) => Err(lock(&self.rule).wait_for(units, self.origin.elapsed())),
+            Err(_) => {
+                let rule = lock(&self.rule);
+                // Whoever is in front passes first, and that is at least one unit.
+                Err(rule.wait_for(units, self.origin.elapsed()).max(rule.rate.time_for(1)))
+            }
         }
     }
 
@@ -445,7 +449,7 @@ mod tests {
         runtime.block_on(async {
             let limiter = RateLimiter::new(Rate::new(1, Duration::from_secs(3600)));
             let clearance = limiter.clear_async(1).await;
-            assert!(limiter.try_acquire(1).is_err(), "somebody stands in front");
+            assert_eq!(limiter.try_acquire(1), Err(Duration::from_secs(3600)), "somebody stands in front");
             drop(clearance);
             assert!(limiter.is_rested());
             limiter.clear_async(1).await.pass();

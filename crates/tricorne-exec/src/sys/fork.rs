@@ -61,7 +61,7 @@ fn watch() {}
 #[cfg(all(test, target_os = "linux", not(any(tricorne_loom, tricorne_shuttle))))]
 mod tests {
     use super::*;
-    use crate::{AsyncExecutor, Shutdown, TaskError, ThreadPoolExecutor};
+    use crate::{AsyncExecutor, Shutdown, TaskError, ThreadPoolExecutor, WaitFor, as_completed, wait};
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::{Arc, Barrier};
@@ -132,6 +132,30 @@ mod tests {
     }
 
     #[test]
+    fn whatever_waits_for_a_parent_s_task_is_told_that_it_is_lost() {
+        let pool = ThreadPoolExecutor::builder().workers(1).build().expect("threads");
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let running = pool.submit(move || held.recv().is_err());
+        let (shared, in_set) = (pool.submit(|| 1).shared(), pool.submit(|| 2));
+        let parts = Cell::new(Some((as_completed([in_set]), shared)));
+        let passed = passes_in_child(|| {
+            let (mut set, shared) = parts.take().expect("the child's copy");
+            assert_eq!(set.next(), Some((0, Err(TaskError::Forked))));
+            assert_eq!(set.next(), None);
+            let waited = wait(std::slice::from_ref(&shared), WaitFor::FirstException, None);
+            assert_eq!(waited.done, [0]);
+            let told = std::sync::mpsc::channel();
+            shared.on_done(move |outcome| told.0.send(outcome.clone()).expect("the test waits"));
+            assert_eq!(told.1.try_recv(), Ok(Err(TaskError::Forked)));
+            assert_eq!(shared.result(), &Err(TaskError::Forked));
+        });
+        let (mut set, shared) = parts.take().expect("the parent's own");
+        drop(release);
+        assert_eq!((running.result(), set.next(), shared.result()), (Ok(true), Some((0, Ok(2))), &Ok(1)));
+        assert!(passed, "see the child's panic above");
+    }
+
+    #[test]
     fn a_child_that_is_forked_by_a_task_runs_none_of_the_tasks_behind_it() {
         let pool = ThreadPoolExecutor::builder().workers(1).name("parent").build().expect("threads");
         let (mut ran, mark) = std::io::pipe().expect("a pipe");
@@ -169,6 +193,7 @@ mod tests {
             let (executor, pending) = parts.take().expect("the child's copy");
             assert_eq!(executor.spawn(async {}).result(), Err(TaskError::Forked));
             assert_eq!(pending.result(), Err(TaskError::Forked));
+            assert_eq!(executor.live(), 0);
             assert!(!executor.shutdown(Shutdown::CancelPending, Duration::from_secs(5)));
             drop(executor);
         });
