@@ -606,7 +606,7 @@ impl<T> Future<T> {
     }
 
     /// Cancels the task if it has not started: the outcome is then [`TaskError::Cancelled`], what the task holds is
-    /// dropped here and now, and this returns `true`.
+    /// dropped here and now (what an asynchronous one holds, soon after, by its loop), and this returns `true`.
     ///
     /// A task that runs is only asked to stop, and this returns `false`: an asynchronous one ends at its next
     /// `.await`, one on a thread runs to its end.

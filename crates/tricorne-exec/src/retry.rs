@@ -2,6 +2,33 @@
 //!
 //! A [`RetryBudget`] belongs to one record and is handed down through every layer that may fail, so that retries
 //! never nest: three layers with four attempts each would otherwise make sixty-four.
+//!
+//! For what may pass by itself: a server that is overloaded, a connection that was lost. What fails for good, such as a page
+//! that is not there, is given up at once; so whoever tries says which is which. For code that has one thing to try there are
+//! [`RetryPolicy::run`] and [`run_async`](RetryPolicy::run_async); a budget by hand is for more than one layer.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use tricorne_exec::retry::{Decision, Jitter, RetryPolicy};
+//!
+//! let policy = RetryPolicy { max_attempts: 4, base: Duration::from_millis(1), ..RetryPolicy::default() };
+//! let fetch = |url: &str| {
+//!     policy.run(
+//!         // The same stream gives the same delays, so that a run can be repeated.
+//!         Jitter::for_stream(7, url.len() as u64),
+//!         |attempt| match (url, attempt) {
+//!             ("/busy", 1 | 2) => Err(503),
+//!             ("/busy", _) => Ok("page"),
+//!             _ => Err(404),
+//!         },
+//!         |status| if *status == 503 { Decision::Retry } else { Decision::GiveUp },
+//!     )
+//! };
+//! assert_eq!(fetch("/busy"), Ok("page"));
+//! assert_eq!(fetch("/missing"), Err(404));
+//! ```
 
 use std::future::Future;
 use std::time::Duration;

@@ -4,6 +4,29 @@
 //! out slots first come, first served; [`Adaptive`] is the rule behind an adaptive one. [`RateLimiter`] bounds how much
 //! happens in a time, in requests or in units of different weight such as tokens; [`Gcra`] is its rule. Both rules are
 //! pure state machines that are told the time, so they can be simulated.
+//!
+//! A server that slows down or refuses under load wants the first; one that says how much it allows, as providers of models
+//! do, wants the second; and they go together. Neither is held while waiting for the next try.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::time::Duration;
+//! use tricorne_exec::limit::{Limiter, Outcome, Rate, RateLimiter};
+//!
+//! // At most two requests at once, and a thousand a second, ten of them without a pause.
+//! let slots = Limiter::fixed(2);
+//! let rate = RateLimiter::new(Rate::new(1_000, Duration::from_secs(1)).burst(10));
+//!
+//! // The rate first, so that nobody waits for it with a slot in hand.
+//! rate.acquire(1);
+//! let mut slot = slots.acquire();
+//! assert_eq!(slots.in_flight(), 1);
+//! // ... the request ...
+//! slot.record(Outcome::Success);
+//! drop(slot);
+//! assert_eq!((slots.in_flight(), slots.stats().successes), (0, 1));
+//! ```
 
 mod adaptive;
 mod rate;
