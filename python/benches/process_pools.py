@@ -7,6 +7,7 @@ a round trip is the same payload to a bare process and back over a socket pair, 
 
 import argparse
 import collections
+import importlib
 import importlib.metadata
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any
 VERSION = "%d.%d" % sys.version_info[:2]
 MIB = 1 << 20
 LARGE = 64 * MIB
+STANDARD = "concurrent.futures.process"
 Sample = dict[str, tuple[float, str]]
 
 
@@ -189,7 +191,8 @@ def large_arrays(name: str) -> Sample:
 
 def start(name: str) -> Sample:
     # What is imported by the first pool is not the pool's fault.
-    importlib.import_module({"stdlib": "concurrent.futures.process", "tricorne": "tricorne.futures"}.get(name, name))
+    modules = {"tricorne": "tricorne.futures", "stdlib": STANDARD, "stdlib forkserver": STANDARD}
+    importlib.import_module(modules.get(name, name))
     if name == "stdlib forkserver":
         import concurrent.futures
         import multiprocessing
