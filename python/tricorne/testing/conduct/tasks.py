@@ -196,4 +196,6 @@ def nested(name: str, value: int) -> int:
 
 
 def print_line(text: str) -> None:
-    print(text, flush=True)
+    # In one piece: `print` writes the end of the line by itself if output is not buffered, and another worker may come between.
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
