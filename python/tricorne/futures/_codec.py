@@ -112,8 +112,9 @@ class _RemoteTraceback(Exception):
         self.pid = pid
 
     def __str__(self) -> str:
-        # The frames are those of the exception below.
-        return f'\n"""\n{self.tb}"""' if self.pid is None else f"in worker process {self.pid}"
+        # As the standard library's, which programs look into for the message.
+        where = "" if self.pid is None else f"in worker process {self.pid}"
+        return f'{where}\n"""\n{self.tb}"""'
 
 
 _RemoteTraceback.__module__ = "tricorne.futures.process"

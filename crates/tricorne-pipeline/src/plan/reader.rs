@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
     /// So many in a time, like `"10/s"`.
     pub(super) fn rate(&mut self, section: &Section<'a>, key: &str) -> Option<Rate> {
         let found = self.string(section, key)?;
-        let rate = parse_rate(&found.value);
+        let rate = parse_rate(found.value);
         if rate.is_none() {
             let message = format!("`{key}` is {}, which is not a rate", self.written(&found.span));
             let hint =
