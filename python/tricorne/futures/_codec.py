@@ -112,9 +112,11 @@ class _RemoteTraceback(Exception):
         self.pid = pid
 
     def __str__(self) -> str:
-        # As the standard library's, which programs look into for the message.
-        where = "" if self.pid is None else f"in worker process {self.pid}"
-        return f'{where}\n"""\n{self.tb}"""'
+        if self.pid is None:
+            return f'\n"""\n{self.tb}"""'
+        # The frames are those of the exception below; the message is here too, where programs look for it.
+        message = self.tb.rstrip().rpartition("\n")[2]
+        return f"in worker process {self.pid}: {message}"
 
 
 _RemoteTraceback.__module__ = "tricorne.futures.process"
