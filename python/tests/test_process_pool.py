@@ -165,7 +165,10 @@ def test_the_exception_has_the_frames_of_the_worker(pool: ProcessPoolExecutor) -
     assert isinstance(inner, ValueError) and inner.args == ("inner",)
     assert [frame.name for frame in traceback.extract_tb(inner.__traceback__)] == ["fail_from", "fail"]
     printed = "".join(traceback.format_exception(raised))
-    assert printed.count('raise ValueError(text)') == 1 and printed.count('raise KeyError("outer") from cause') == 1
+    # Once as a frame, and once in the text of the cause, where programs look that know the standard library's.
+    for line in ("raise ValueError(text)", 'raise KeyError("outer") from cause'):
+        assert line in str(remote)
+        assert printed.count(line) == 2
 
 
 def test_exceptions_of_all_kinds_are_results(pool: ProcessPoolExecutor) -> None:

@@ -112,11 +112,9 @@ class _RemoteTraceback(Exception):
         self.pid = pid
 
     def __str__(self) -> str:
-        if self.pid is None:
-            return f'\n"""\n{self.tb}"""'
-        # The frames are those of the exception below; the message is here too, where programs look for it.
-        message = self.tb.rstrip().rpartition("\n")[2]
-        return f"in worker process {self.pid}: {message}"
+        # The whole text, as the standard library's: programs look into it, although the frames are those of the exceptions around it.
+        where = "" if self.pid is None else f"in worker process {self.pid}"
+        return f'{where}\n"""\n{self.tb}"""'
 
 
 _RemoteTraceback.__module__ = "tricorne.futures.process"
