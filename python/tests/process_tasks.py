@@ -155,3 +155,12 @@ def nested(value: int) -> int:
 
     with ProcessPoolExecutor(2) as pool:
         return sum(pool.map(square, range(value)))
+
+
+class Twice:
+    """A function that cannot be looked up."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self, value: int) -> int:
+        return 2 * value

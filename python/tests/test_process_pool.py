@@ -375,6 +375,10 @@ def test_a_chunksize_is_obeyed() -> None:
             pool.map(tasks.pid, [], chunksize=0)
 
 
+def test_map_takes_a_function_that_has_no_hash(pool: ProcessPoolExecutor) -> None:
+    assert list(pool.map(tasks.Twice(), range(50))) == [2 * value for value in range(50)]
+
+
 def test_map_options(pool: ProcessPoolExecutor) -> None:
     assert sorted(pool.map(tasks.square, range(100), ordered=False)) == [number * number for number in range(100)]
     mixed = list(pool.map(divmod, [1, 1, 4], [1, 0, 2], return_exceptions=True))

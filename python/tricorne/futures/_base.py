@@ -186,6 +186,8 @@ class GenericMap(Generic[T]):
         self.ordered = ordered
         self.return_exceptions = return_exceptions
         self.process = os.getpid()
+        # How many results have been asked for.
+        self.taken = 0
         # Oldest first.
         self.pending: collections.deque[Future[T]] = collections.deque()
         # What the input or `submit` raised: the last thing to be handed out.
@@ -232,12 +234,18 @@ class GenericMap(Generic[T]):
                 self.pending.append(future)
             return future
 
+    @property
+    def low(self) -> int:
+        """With so many tasks ahead or fewer, the input is advanced."""
+        return self.window
+
     def results(self) -> Generator[T, None, None]:
         try:
             while True:
-                ended = len(self.pending) <= self.window and self.advance() is None
+                ended = len(self.pending) <= self.low and self.advance() is None
                 if self.pending:
                     left = None if self.deadline is None else self.deadline - time.monotonic()
+                    self.taken += 1
                     yield _take_result(self.pending, left, self.ordered, self.return_exceptions)
                 elif ended:
                     break

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, cast
@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Self, TypeVar, cast
 from tricorne import _native, _worker, errors
 from tricorne.errors import RemoteError, TimeoutError, WorkerCrashed
 from tricorne.futures import _codec
-from tricorne.futures._base import Executor, Future, GenericMap, _take_result, check_buffersize
+from tricorne.futures._base import Executor, Future, GenericMap, check_buffersize
 from tricorne.futures._codec import _RemoteTraceback
 from tricorne.futures._launch import ContextLauncher
 from tricorne.futures._options import ExecutorWithOptions, Retry, _Task
@@ -333,6 +333,7 @@ class ProcessPoolExecutor(Executor, concurrent.futures.ProcessPoolExecutor):
         try:
             known = self._functions.get(fn)
         except TypeError:
+            # It cannot be looked up.
             return None
         if known is not None and known[0] is None:
             return known[1]
@@ -351,6 +352,14 @@ class ProcessPoolExecutor(Executor, concurrent.futures.ProcessPoolExecutor):
         if parts is not None or _codec.is_named(fn):
             self._remember(fn, parts, function)
         return function
+
+    def _batch_items(self, fn: Callable[..., Any]) -> int:
+        """How many calls of the function travel together at present."""
+        try:
+            _, function = self._functions.get(fn, (None, None))
+        except TypeError:
+            function = None
+        return 1 if function is None else function.batch_items()
 
     def _remember(self, fn: Any, parts: tuple[object, ...] | None, function: _native.ProcessFunction | None) -> None:
         if len(self._functions) >= _MAX_REMEMBERED:
@@ -568,7 +577,6 @@ class _ProcessMap(GenericMap[T]):
     ) -> None:
         self.chunksize = chunksize
         self.buffersize = buffersize
-        self.taken = 0
         workers = executor._max_workers
         if chunksize is not None:
             # A chunk is not cut by the window.
@@ -615,25 +623,10 @@ class _ProcessMap(GenericMap[T]):
                 self.pending.extend(futures)
             return futures[-1]
 
-    def results(self) -> Generator[T, None, None]:
-        """As in the base, but the input is advanced when half of the window is empty: many at a time."""
-        try:
-            while True:
-                ended = False
-                if len(self.pending) <= self.window // 2:
-                    ended = self.advance() is None
-                if self.pending:
-                    left = None if self.deadline is None else self.deadline - time.monotonic()
-                    self.taken += 1
-                    yield _take_result(self.pending, left, self.ordered, self.return_exceptions)
-                elif ended:
-                    break
-            failure, self.failure = self.failure, None
-            if failure is not None:
-                raise failure
-        finally:
-            failure = None
-            self.close()
+    @property
+    def low(self) -> int:
+        """Half of the window: many are submitted at a time."""
+        return self.window // 2
 
     def end_input(self) -> None:
         """Submit no more; what has been submitted does not need the executor, which may be dropped."""
@@ -645,8 +638,7 @@ class _ProcessMap(GenericMap[T]):
         """As in the Rust pool: two batches for each worker, though not many more than have been taken so far."""
         if self.chunksize is not None or self.buffersize is not None:
             return
-        known = self.executor._functions.get(self.fn)
-        batch = known[1].batch_items() if known is not None and known[1] is not None else 1
+        batch = self.executor._batch_items(self.fn)
         least = 4 * self.executor._max_workers
         ahead = min(2 * self.executor._max_workers * batch, _MAX_AHEAD)
         self.window = max(least, min(ahead, 2 * self.taken))

@@ -1,5 +1,6 @@
 //! A source that is read by a thread of its own.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 
@@ -28,18 +29,27 @@ impl ReadAhead {
         let writer = Arc::clone(&records);
         // Not joined: it may sit in a read for ever, and ends with the process.
         thread::spawn(move || {
-            while let Some(record) = source.next().transpose() {
-                let failed = record.is_err();
-                let bytes = record.as_ref().map_or(0, bytes_of);
-                if writer.put_weighted(record, bytes).is_err() || failed {
-                    break;
-                }
+            let read = panic::catch_unwind(AssertUnwindSafe(|| read_to_queue(&mut *source, &writer)));
+            if read.is_err() {
+                // A list that merely ended here would look complete.
+                let message = "its reader panicked".into();
+                let _ = writer.put(Err(RunError::Input { input: source.name(), message, hint: None }));
             }
             writer.close();
         });
         let closed = Arc::clone(&records);
         let unhook = cancel.on_cancel(move || drop(closed.close_now()));
         ReadAhead { name, records, _unhook: unhook }
+    }
+}
+
+fn read_to_queue(source: &mut dyn Source, records: &Queue<Result<Input, RunError>>) {
+    while let Some(record) = source.next().transpose() {
+        let failed = record.is_err();
+        let bytes = record.as_ref().map_or(0, bytes_of);
+        if records.put_weighted(record, bytes).is_err() || failed {
+            break;
+        }
     }
 }
 
@@ -54,5 +64,29 @@ impl Source for ReadAhead {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    impl Source for Panics {
+        fn next(&mut self) -> Result<Option<Input>, RunError> {
+            panic!("a fault of ours")
+        }
+
+        fn name(&self) -> String {
+            "-".into()
+        }
+    }
+
+    #[test]
+    fn a_reader_that_panics_is_an_error_and_neither_the_end_nor_a_hang() {
+        let mut source = ReadAhead::start(Box::new(Panics), &CancelToken::new());
+        assert!(source.next().unwrap_err().to_string().contains("panicked"));
+        assert!(source.next().unwrap().is_none());
     }
 }

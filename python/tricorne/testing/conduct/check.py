@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from tricorne.testing import processes
 from tricorne.testing.pools import NotOffered, Pool, open_pool
@@ -110,14 +110,16 @@ class Check(NamedTuple):
     """Returns the evidence, or raises :class:`Failed` or :class:`NotOffered`."""
 
 
+Run = TypeVar("Run", bound=Callable[[Subject], str])
+
 CHECKS: dict[str, Check] = {}
 """All checks by name, in the order of the documents."""
 
 
-def check(group: str, claim: str, limit: float = 40.0, attempts: int = 1) -> Callable[[Callable[[Subject], str]], Callable[[Subject], str]]:
+def check(group: str, claim: str, limit: float = 40.0, attempts: int = 1) -> Callable[[Run], Run]:
     """Make a check of a function."""
 
-    def register(run: Callable[[Subject], str]) -> Callable[[Subject], str]:
+    def register(run: Run) -> Run:
         CHECKS[run.__name__] = Check(group, run.__name__, claim, limit, attempts, run)
         return run
 
